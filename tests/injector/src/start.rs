@@ -1,0 +1,59 @@
+//! From PID 1 to a bystander: the child, its mount namespace and its serial port.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+/// First argument of the child.
+pub(crate) const SERVE: &str = "serve";
+/// Where the child sees processes; the initramfs' own `/proc` belongs to PID 1.
+pub(crate) const PROC: &str = "/injector/proc";
+const DEV: &str = "/injector/dev";
+/// Where the cpio puts this program.
+const SELF: &str = "/mnemos-injector";
+
+/// Starts the child, then executes `/init` as the same process, PID 1. Returns only on failure.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one module that starts processes"
+)]
+pub(crate) fn leave_child_and_become_init() -> io::Result<()> {
+    let mut child = Command::new(SELF);
+    child.arg(SERVE).stdin(Stdio::null()).stdout(Stdio::null());
+    // PID 1 reaps it; this program is about to be replaced.
+    drop(child.stdin(Stdio::inherit()).spawn()?);
+    Err(Command::new("/init")
+        .args(std::env::args_os().skip(1))
+        .exec())
+}
+
+/// Mounts what the child needs where only it sees it, and opens the second serial port.
+#[expect(
+    unsafe_code,
+    reason = "unshare(2) is unsafe in rustix for flags that this call does not use"
+)]
+pub(crate) fn own_view_and_serial_port() -> io::Result<File> {
+    // SAFETY: NEWNS changes no file descriptors or credentials, and this process has one thread.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS)? };
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )?;
+    fs::create_dir_all(PROC)?;
+    fs::create_dir_all(DEV)?;
+    mount("proc", PROC, "proc", MountFlags::empty(), None)?;
+    mount("devtmpfs", DEV, "devtmpfs", MountFlags::empty(), None)?;
+    let port = File::options()
+        .read(true)
+        .write(true)
+        .open(format!("{DEV}/ttyS1"))?;
+    let mut settings = tcgetattr(&port)?;
+    settings.make_raw();
+    tcsetattr(&port, OptionalActions::Now, &settings)?;
+    Ok(port)
+}
