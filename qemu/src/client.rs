@@ -209,6 +209,30 @@ fn read_stream(
     bail!("the stream ended without [DONE] after {answer:?}")
 }
 
+/// Where a plain HTTP address redirects to.
+///
+/// # Errors
+/// When it does not redirect.
+pub fn redirect_of(url: &str) -> Result<String> {
+    let agent = ureq::Agent::config_builder()
+        .proxy(None)
+        .max_redirects(0)
+        .timeout_global(Some(ANSWER_LIMIT))
+        .build()
+        .new_agent();
+    let response = agent
+        .get(url)
+        .call()
+        .with_context(|| format!("cannot get {url}"))?;
+    let location = response
+        .headers()
+        .get("location")
+        .and_then(|location| location.to_str().ok());
+    location
+        .map(str::to_owned)
+        .ok_or_else(|| anyhow!("{url} answered {} without a location", response.status()))
+}
+
 fn fetch_ca(port: u16, expected: &str) -> Result<NodeCa> {
     let url = format!("http://127.0.0.1:{port}/ca.crt");
     let agent = ureq::Agent::config_builder()

@@ -12,6 +12,7 @@ pub mod machine;
 pub mod marker;
 pub mod qmp;
 pub mod vm;
+pub mod wait;
 
 pub use accelerator::Accelerator;
 pub use client::NodeClient;

@@ -218,7 +218,8 @@ impl Vm {
     }
 
     /// `error` with what QEMU said itself and where the logs stay.
-    fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+    #[must_use]
+    pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
         let folder = self.keep_logs();
         let said = fs::read_to_string(folder.join("qemu.log")).unwrap_or_default();
         // TCG complains about features of the CPU model that it lacks; harmless, and always there.
