@@ -189,7 +189,11 @@ impl Ready<'_> {
             urls: &status.urls,
             fingerprint: &status.fingerprint,
             token: &status.token,
-            model: status.engines.first().map_or("", |engine| &engine.model),
+            model: status
+                .engines
+                .iter()
+                .find_map(|engine| engine.model.as_deref())
+                .unwrap_or_default(),
             decode_tokens_per_s: status.self_test.decode_tokens_per_s,
             prefill_tokens_per_s: status.self_test.prefill_tokens_per_s,
         }
@@ -259,7 +263,7 @@ mod tests {
             token: "secret".into(),
             engines: vec![Engine {
                 state: "ready".into(),
-                model: "m".into(),
+                model: Some("m".into()),
                 ..Engine::default()
             }],
             self_test: SelfTest {

@@ -44,6 +44,7 @@ impl Default for Sources {
 pub struct Observer {
     sources: Sources,
     last: Option<Box<Status>>,
+    silence: Option<String>,
 }
 
 impl Observer {
@@ -51,13 +52,15 @@ impl Observer {
     pub fn new(sources: Sources) -> Observer {
         Observer {
             sources,
-            last: None,
+            ..Observer::default()
         }
     }
 
     /// Everything known now.
     pub fn observe(&mut self) -> Picture {
-        let agent = match fetch_status(&self.sources.agent_socket) {
+        let answer = fetch_status(&self.sources.agent_socket);
+        self.log_silence(answer.as_ref().err());
+        let agent = match answer {
             Ok(status) => {
                 self.last = Some(Box::new(status.clone()));
                 Agent::Answers(Box::new(status))
@@ -78,10 +81,27 @@ impl Observer {
             links: read_links(&self.sources.interfaces).unwrap_or_default(),
         }
     }
+
+    /// A line in the journal when the agent falls silent for another reason than before.
+    fn log_silence(&mut self, reason: Option<&String>) {
+        if let Some(reason) = reason.filter(|reason| self.silence.as_ref() != Some(reason)) {
+            eprintln!("no status from the agent: {reason}");
+        }
+        self.silence = reason.cloned();
+    }
+}
+
+/// The error and all its causes, for the journal and the screen.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 fn fetch_status(socket: &Path) -> Result<Status, String> {
-    let body = http::get(socket, "/status", AGENT_DEADLINE).map_err(|error| error.to_string())?;
+    let body = http::get(socket, "/status", AGENT_DEADLINE).map_err(|error| chain(&error))?;
     serde_json::from_slice(&body).map_err(|error| format!("its status cannot be read: {error}"))
 }
 
@@ -177,7 +197,9 @@ mod tests {
 
         let listener = UnixListener::bind(&socket).unwrap();
         let server = std::thread::spawn(move || {
-            let body = r#"{"name":"mnemos-a1b2c3","ready":true,"something_new":[1]}"#;
+            let body = r#"{"name":"mnemos-a1b2c3","ready":true,"something_new":[1],
+                "engines":[{"model":null,"detail":null,"state":"starting"}],
+                "self_test":{"state":"pending","detail":null,"decode_tokens_per_s":null}}"#;
             let (mut stream, _) = listener.accept().unwrap();
             assert_ne!(stream.read(&mut [0; 1024]).unwrap(), 0);
             write!(
@@ -192,7 +214,7 @@ mod tests {
         match observer.observe().agent {
             Agent::Silent { last, reason } => {
                 assert_eq!(last.name, "mnemos-a1b2c3");
-                assert_eq!(reason, "cannot connect");
+                assert!(reason.starts_with("cannot connect: "), "{reason}");
             }
             other => panic!("expected silence, got {other:?}"),
         }

@@ -57,8 +57,8 @@ pub struct Engine {
     pub state: String,
     /// Why it is in that state.
     pub detail: Option<String>,
-    /// Name of the model.
-    pub model: String,
+    /// Name of the model, once it is known.
+    pub model: Option<String>,
     /// The model only proves that the node works.
     pub self_test: bool,
 }

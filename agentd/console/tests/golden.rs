@@ -95,7 +95,7 @@ fn agent_gone() -> Picture {
     let mut picture = ready();
     picture.agent = Agent::Silent {
         last: status(),
-        reason: "cannot connect".into(),
+        reason: "cannot connect: Connection refused".into(),
     };
     let units = &mut picture.init.as_mut().unwrap().units;
     let agent = units

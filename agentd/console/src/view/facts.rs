@@ -79,11 +79,7 @@ fn fingerprint(status: &Status, columns: usize) -> Vec<Line> {
 }
 
 fn model(engine: &Engine) -> Line {
-    let name = if engine.model.is_empty() {
-        "no model yet"
-    } else {
-        &engine.model
-    };
+    let name = engine.model.as_deref().unwrap_or("no model yet");
     let line = row("Model", Style::Plain, name);
     let line = match engine.state.as_str() {
         "ready" => line,
