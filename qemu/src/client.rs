@@ -209,6 +209,51 @@ fn read_stream(
     bail!("the stream ended without [DONE] after {answer:?}")
 }
 
+/// How long one attempt to reach a booting node may take.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(15);
+
+/// Whether the node answers over TLS that its own CA vouches for. The CA comes over plain HTTP and is not
+/// compared with the console: this only measures time.
+#[must_use]
+pub fn answers_verified(https_port: u16, http_port: u16) -> bool {
+    let answer = || -> Result<()> {
+        let url = format!("http://127.0.0.1:{http_port}/ca.crt");
+        let pem = attempt(None)
+            .get(&url)
+            .call()?
+            .body_mut()
+            .read_to_string()?;
+        let root = Certificate::from_pem(pem.as_bytes())?;
+        attempt(Some(root))
+            .get(format!("https://127.0.0.1:{https_port}/livez"))
+            .call()?;
+        Ok(())
+    };
+    answer().is_ok()
+}
+
+/// Whether something answers 200 over plain HTTP.
+#[must_use]
+pub fn answers_plain(port: u16) -> bool {
+    attempt(None)
+        .get(format!("http://127.0.0.1:{port}/"))
+        .call()
+        .is_ok()
+}
+
+fn attempt(root: Option<Certificate<'static>>) -> ureq::Agent {
+    let roots = RootCerts::new_with_certs(root.as_slice());
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .root_certs(roots)
+        .build();
+    let config = ureq::Agent::config_builder().tls_config(tls).proxy(None);
+    config
+        .timeout_global(Some(ATTEMPT_LIMIT))
+        .build()
+        .new_agent()
+}
+
 /// Where a plain HTTP address redirects to.
 ///
 /// # Errors

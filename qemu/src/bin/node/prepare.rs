@@ -40,18 +40,7 @@ pub(crate) struct Prepared {
 
 /// Builds what is missing and describes the machine.
 pub(crate) fn prepare(options: &Options) -> Result<Prepared> {
-    host::ensure(FOR_QEMU)?;
-    if options.firmware == Firmware::Uefi {
-        host::ensure(FOR_UEFI)?;
-    }
-    if options.display == Display::Gtk {
-        if std::env::var_os("DISPLAY").is_none() && std::env::var_os("WAYLAND_DISPLAY").is_none() {
-            bail!(
-                "--display: neither DISPLAY nor WAYLAND_DISPLAY is set; start it in a desktop session or use --headless"
-            );
-        }
-        host::ensure(FOR_DISPLAY)?;
-    }
+    host_packages(options)?;
     let artifacts = mnemos_image::build()?;
     let cache = Cache::open()?;
     let boot = boot(options.media, &artifacts)?;
@@ -71,6 +60,23 @@ pub(crate) fn prepare(options: &Options) -> Result<Prepared> {
         machine,
         accelerator,
     })
+}
+
+/// What QEMU needs for this machine.
+pub(crate) fn host_packages(options: &Options) -> Result<()> {
+    host::ensure(FOR_QEMU)?;
+    if options.firmware == Firmware::Uefi {
+        host::ensure(FOR_UEFI)?;
+    }
+    if options.display == Display::Gtk {
+        if std::env::var_os("DISPLAY").is_none() && std::env::var_os("WAYLAND_DISPLAY").is_none() {
+            bail!(
+                "--display: neither DISPLAY nor WAYLAND_DISPLAY is set; start it in a desktop session or use --headless"
+            );
+        }
+        host::ensure(FOR_DISPLAY)?;
+    }
+    Ok(())
 }
 
 /// What QEMU boots for `media`, building the ISO when that is it.
