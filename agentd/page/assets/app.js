@@ -19,11 +19,15 @@ let sampledAt = performance.now();
 /** After a restart or a power-off from this page, silence is expected. */
 let powerAsked = null;
 
+/** Shows one of the three faces of the page. */
+function only(shown) {
+  for (const id of ["loading", "sign-in", "app"]) element(id).hidden = id !== shown;
+}
+
 function signIn(message = "") {
   clearTimeout(timer);
   api.token.clear();
-  element("app").hidden = true;
-  element("sign-in").hidden = false;
+  only("sign-in");
   element("token-error").textContent = message;
   element("token").focus();
 }
@@ -33,9 +37,9 @@ async function poll() {
   let wait = POLL_MS;
   try {
     const status = await api.status();
+    if (failures > 0) powerAsked = null;
     failures = 0;
-    element("sign-in").hidden = true;
-    element("app").hidden = false;
+    only("app");
     element("connection").hidden = powerAsked === null;
     element("content").classList.remove("stale");
     view.show(status);
@@ -60,21 +64,26 @@ function sample(status) {
   memoryLine.push(status.memory.total_bytes - status.memory.available_bytes);
 }
 
+const EXPECTED_PILL = { reboot: "Restarting", power_off: "Off" };
 const EXPECTED_SILENCE = {
   reboot: "The node restarts. When its screen shows a token again, reload this page and enter it.",
-  power_off: "The node has been switched off from this page.",
+  power_off: "The node has been told to switch off.",
 };
 
 function unreachable(error, wait) {
+  // Anything but a refusal or silence is a fault of this page, or a page older than the node.
+  const reason = error instanceof api.ApiError ? error.message : "This page does not understand the node. Reload it.";
+  const seconds = Math.round(wait / 1000);
   if (element("app").hidden) {
-    element("sign-in").hidden = false;
-    element("token-error").textContent = `${error.message} Trying again in ${Math.round(wait / 1000)} s.`;
+    only("loading");
+    element("loading").textContent = `${reason} Trying again in ${seconds} s.`;
     return;
   }
-  view.pill(powerAsked ? "Gone" : "No answer", "bad");
+  view.pill(powerAsked ? EXPECTED_PILL[powerAsked] : "No answer", "bad");
   element("content").classList.add("stale");
+  element("connection").className = `notice ${powerAsked ? "warn" : "bad"}`;
   element("connection").hidden = false;
-  const text = `${error.message} What you see is its last state. Trying again in ${Math.round(wait / 1000)} s.`;
+  const text = `${reason} What you see is its last state. Trying again in ${seconds} s.`;
   element("connection-text").textContent = powerAsked ? EXPECTED_SILENCE[powerAsked] : text;
 }
 
@@ -97,6 +106,7 @@ async function askPower(action) {
   try {
     await api.power(action);
     powerAsked = action;
+    element("connection").className = "notice warn";
     element("connection-text").textContent = EXPECTED_SILENCE[action];
   } catch (error) {
     if (error.kind === "token") return signIn(error.message);
@@ -128,5 +138,9 @@ document.addEventListener("visibilitychange", () => {
 });
 if (location.port === "") element("ca-link").href = `http://${location.host}/ca.crt`;
 
-if (api.token.get() === null) signIn();
-else poll();
+if (api.token.get() === null) {
+  signIn();
+} else {
+  only("loading");
+  poll();
+}

@@ -1,5 +1,7 @@
 // Shows a status of the node. Text from the node only ever becomes text.
 
+import { asSentence } from "./api.js";
+
 const element = (id) => document.getElementById(id);
 
 function make(tag, text, className) {
@@ -12,7 +14,7 @@ function make(tag, text, className) {
 /** Fills a list inside a notice and hides the notice while the list is empty. */
 function notice(id, sentences) {
   element(id).hidden = sentences.length === 0;
-  replaceIfChanged(element(`${id}-list`), sentences, (sentence) => make("li", sentence));
+  replaceIfChanged(element(`${id}-list`), sentences, (sentence) => make("li", asSentence(sentence)));
 }
 
 /** Rebuilds children only when what they show changed, so that selections and screen readers are left alone. */
@@ -113,7 +115,13 @@ function trust(status) {
     }
     return item;
   });
-  element("fingerprint").textContent = status.fingerprint;
+  // A line may break behind a colon, never inside a byte.
+  const parts = status.fingerprint.match(/[^:]*:?/g).filter((part) => part !== "");
+  replaceIfChanged(element("fingerprint"), parts, (part) => {
+    const span = make("span", part);
+    span.append(make("wbr"));
+    return span;
+  });
 }
 
 const UNIT_STATES = {
