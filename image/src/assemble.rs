@@ -26,26 +26,6 @@ const LINKS: [(&str, &str); 4] = [
     ("etc/resolv.conf", "../run/systemd/resolve/resolv.conf"),
 ];
 
-/// Which boot flavour to build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flavour {
-    /// What people boot.
-    Normal,
-    /// With `overlays/debug`: for developers and tests, marked DEBUG on every screen.
-    Debug,
-}
-
-impl Flavour {
-    /// The folder of this flavour in the cache.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Flavour::Normal => "normal",
-            Flavour::Debug => "debug",
-        }
-    }
-}
-
 /// What a boot medium is made of.
 #[derive(Debug, Clone)]
 pub struct Artifacts {
@@ -68,14 +48,13 @@ struct Build {
     packages: PathBuf,
     programs: Programs,
     epoch: u64,
-    flavour: Flavour,
 }
 
 /// Builds what is not built yet.
 ///
 /// # Errors
 /// When the host lacks something, or a step fails; the error names the step and the remedy.
-pub fn build(flavour: Flavour) -> Result<Artifacts> {
+pub fn build() -> Result<Artifacts> {
     host::require_root()?;
     host::ensure(host::FOR_IMAGE)?;
     let cache = Cache::open()?;
@@ -91,9 +70,8 @@ pub fn build(flavour: Flavour) -> Result<Artifacts> {
         packages,
         programs,
         epoch,
-        flavour,
     };
-    let output = cache.dir(&format!("image/{}", flavour.name()))?;
+    let output = cache.dir("image")?;
     let artifacts = Artifacts {
         kernel: output.join("vmlinuz"),
         initramfs: output.join("initramfs.cpio"),
@@ -154,7 +132,14 @@ impl Build {
                 writable: true,
             }];
             let mut mkfs = self.builder.command("/work", &bind, "mkfs.erofs");
-            mkfs.args(["-zzstd,level=15", "-C65536", "--all-root", "-U", ROOT_UUID]);
+            mkfs.args([
+                "-zlz4hc,6",
+                "-C65536",
+                "--workers=2",
+                "--all-root",
+                "-U",
+                ROOT_UUID,
+            ]);
             mkfs.arg(format!("-T{}", self.epoch))
                 .args(["root.erofs", "root"]);
             cmd::run(step, mkfs)
@@ -230,11 +215,8 @@ impl Build {
     /// Our programs, units, overlays, and the self-test model.
     fn stage_own(&self, root: &Path) -> Result<Vec<PathBuf>> {
         let units = self.checkout.join("units");
-        //TMP mnemos_init::load_dir(&units).with_context(|| format!("check {}", units.display()))?;
+        mnemos_init::load_dir(&units).with_context(|| format!("check {}", units.display()))?;
         tree::overlay(&self.checkout.join("overlays/base"), root)?;
-        if self.flavour == Flavour::Debug {
-            tree::overlay(&self.checkout.join("overlays/debug"), root)?;
-        }
         tree::overlay(&units, &root.join("usr/lib/mnemos/units"))?;
         let model = self.checkout.join("agentd/neuron/selftest/model");
         for file in ["model.gguf", "model.json"] {

@@ -13,6 +13,10 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// `SOURCE_DATE_EPOCH` of compilations. Build scripts of C libraries run again when it changes, and
+/// with them half of the engine's crates; the value does not matter, so it never changes.
+const COMPILE_EPOCH: u64 = 1_795_225_136;
+
 /// A host folder that the command inside sees.
 pub struct Bind<'a> {
     /// Folder on the host.
@@ -76,9 +80,28 @@ impl Builder {
         &self.target
     }
 
-    /// A command inside the builder root, in folder `dir`.
+    /// A packing tool inside the builder root, in folder `dir`.
     #[must_use]
     pub fn command(&self, dir: &str, binds: &[Bind], program: &str) -> Command {
+        self.enter(dir, binds, program, self.epoch)
+    }
+
+    /// Cargo inside the builder root, in folder `dir`, writing below `target_dir`.
+    #[must_use]
+    pub fn cargo(&self, dir: &str, subcommand: &str, target_dir: &str) -> Command {
+        let mut cargo = self.enter(dir, &[], "cargo", COMPILE_EPOCH);
+        cargo.args([
+            subcommand,
+            "--release",
+            "--locked",
+            "--offline",
+            "--target-dir",
+            target_dir,
+        ]);
+        cargo
+    }
+
+    fn enter(&self, dir: &str, binds: &[Bind], program: &str, epoch: u64) -> Command {
         let mut bwrap = cmd::new("bwrap");
         bwrap.args([
             "--unshare-all",
@@ -102,7 +125,7 @@ impl Builder {
                 .arg(host)
                 .arg(inside);
         }
-        let epoch = self.epoch.to_string();
+        let epoch = epoch.to_string();
         let variables = [
             ("PATH", "/rust/bin:/usr/bin:/usr/sbin"),
             ("CARGO_HOME", "/cargo"),

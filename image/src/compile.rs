@@ -43,7 +43,7 @@ pub(crate) fn programs(builder: &Builder, checkout: &Path) -> Result<Programs> {
 fn init(builder: &Builder) -> Result<PathBuf> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     progress::step("compile PID 1", |step| {
-        let mut cargo = cargo(builder, "/src", "/target/init");
+        let mut cargo = builder.cargo("/src", "build", "/target/init");
         cargo.args(["--package", "mnemos-init", "--target", TARGET]);
         cargo.args([
             "--config",
@@ -61,7 +61,7 @@ fn init(builder: &Builder) -> Result<PathBuf> {
 fn agent(builder: &Builder) -> Result<Vec<PathBuf>> {
     const PROGRAMS: [&str; 3] = ["mnemos-agentd", "mnemos-hostd", "mnemos-console"];
     progress::step("compile the agent", |step| {
-        let mut cargo = cargo(builder, "/src", "/target/agent");
+        let mut cargo = builder.cargo("/src", "build", "/target/agent");
         for program in PROGRAMS {
             cargo.args(["--package", program]);
         }
@@ -79,7 +79,7 @@ fn agent(builder: &Builder) -> Result<Vec<PathBuf>> {
 /// When the compilation fails.
 pub fn engine(builder: &Builder) -> Result<PathBuf> {
     progress::step("compile the engine (15 min the first time)", |step| {
-        let mut cargo = cargo(builder, "/src/agentd/neuron", "/target/neuron");
+        let mut cargo = builder.cargo("/src/agentd/neuron", "build", "/target/neuron");
         cargo.args(["--package", "mnemos-neuron"]);
         cmd::run(step, cargo)
     })?;
@@ -88,17 +88,4 @@ pub fn engine(builder: &Builder) -> Result<PathBuf> {
         .metadata()
         .with_context(|| format!("find {}", program.display()))?;
     Ok(program)
-}
-
-fn cargo(builder: &Builder, dir: &str, target: &str) -> std::process::Command {
-    let mut cargo = builder.command(dir, &[], "cargo");
-    cargo.args([
-        "build",
-        "--release",
-        "--locked",
-        "--offline",
-        "--target-dir",
-        target,
-    ]);
-    cargo
 }

@@ -22,7 +22,7 @@ mod packages;
 pub mod progress;
 pub mod tree;
 
-pub use assemble::{Artifacts, Flavour, build};
+pub use assemble::{Artifacts, build};
 pub use builder::{Bind, Builder};
 pub use cache::{Cache, checkout, source_date_epoch};
 pub use compile::engine;

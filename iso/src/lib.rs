@@ -10,7 +10,7 @@
 
 use anyhow::{Context, Result};
 use mnemos_image::{
-    Artifacts, Bind, Builder, Cache, Flavour, Scratch, checkout, cmd, progress, sha256_file, tree,
+    Artifacts, Bind, Builder, Cache, Scratch, checkout, cmd, progress, sha256_file, tree,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,17 +38,15 @@ const MODULES: &[&str] = &[
 /// FAT with room for GRUB's EFI program (about 1 MB).
 const ESP_KIB: u32 = 4096;
 
-/// Builds the ISO of a flavour from its artifacts, unless it is there already.
+/// Builds the ISO from the image's artifacts, unless it is there already.
 ///
 /// # Errors
 /// When a tool in the builder root fails.
-pub fn build(flavour: Flavour, artifacts: &Artifacts) -> Result<PathBuf> {
+pub fn build(artifacts: &Artifacts) -> Result<PathBuf> {
     let cache = Cache::open()?;
     let _held = cache.lock()?;
     let checkout = checkout()?;
-    let output = cache
-        .dir(&format!("image/{}", flavour.name()))?
-        .join("mnemos.iso");
+    let output = cache.dir("image")?.join("mnemos.iso");
     let id = build_id(artifacts, &checkout)?;
     let key_file = output.with_extension("iso-key");
     if output.is_file() && fs::read_to_string(&key_file).is_ok_and(|old| old == id) {

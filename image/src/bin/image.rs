@@ -1,10 +1,10 @@
 //! `cargo image`: build the image, refresh the package locks, check what the image holds.
 
 use anyhow::{Result, bail};
-use mnemos_image::{Cache, Flavour, build, check, checkout, host, refresh};
+use mnemos_image::{Cache, build, check, checkout, host, refresh};
 
 const HELP: &str = "\
-cargo image build [--debug]       build the root image and the initramfs
+cargo image build                 build the root image and the initramfs
 cargo image check [--update]      compare the root's content with image/root.expected
 cargo image lock [builder|node]   resolve the Debian packages anew and rewrite the lock
   MNEMOS_CACHE   folder for build output (default ~/.cache/mnemos)
@@ -14,10 +14,9 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
-        ["build"] => println!("{}", build(Flavour::Normal)?.initramfs.display()),
-        ["build", "--debug"] => println!("{}", build(Flavour::Debug)?.initramfs.display()),
-        ["check"] => check::run(&build(Flavour::Normal)?)?,
-        ["check", "--update"] => check::update(&build(Flavour::Normal)?)?,
+        ["build"] => println!("{}", build()?.initramfs.display()),
+        ["check"] => check::run(&build()?)?,
+        ["check", "--update"] => check::update(&build()?)?,
         ["lock"] => lock(&["builder", "node"])?,
         ["lock", set @ ("builder" | "node")] => lock(&[set])?,
         [] | ["--help" | "-h" | "help"] => println!("{HELP}"),
