@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mnemos_console::{
@@ -9,6 +11,8 @@ use mnemos_console::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sd_notify::NotifyState;
+use signal_hook::consts::SIGTERM;
+use signal_hook::flag;
 
 /// While the node starts, things change quickly and somebody watches.
 const TICK_STARTING: Duration = Duration::from_millis(500);
@@ -24,6 +28,10 @@ fn main() -> ExitCode {
         eprintln!("neither a screen nor a serial console to write to");
         return ExitCode::FAILURE;
     }
+    let stopping = Arc::new(AtomicBool::new(false));
+    if let Err(error) = flag::register(SIGTERM, Arc::clone(&stopping)) {
+        eprintln!("cannot watch for SIGTERM: {error}");
+    }
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
         eprintln!("cannot notify PID 1: {error}");
     }
@@ -35,8 +43,12 @@ fn main() -> ExitCode {
     };
     let mut observer = Observer::new(Sources::default());
     loop {
-        let picture = observer.observe();
+        let mut picture = observer.observe();
+        picture.stopping = stopping.load(Ordering::Relaxed);
         console.show(&picture);
+        if picture.stopping {
+            return ExitCode::SUCCESS;
+        }
         let tick = if picture.is_ready() {
             TICK_READY
         } else {
@@ -115,7 +127,7 @@ impl Console {
             let mut fds: Vec<PollFd<'_>> = pending
                 .map(|port| PollFd::new(port, PollFlags::OUT))
                 .collect();
-            // A signal cuts the wait short; the next observation only comes early.
+            // A signal cuts the wait short: SIGTERM is shown at once.
             if poll(&mut fds, Some(&timeout)).is_err() || left.is_zero() {
                 return;
             }

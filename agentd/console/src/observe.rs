@@ -79,6 +79,7 @@ impl Observer {
             // No report yet, or one this version cannot read: the screen shows the rest.
             init: read_report(&self.sources.init_report).ok(),
             links: read_links(&self.sources.interfaces).unwrap_or_default(),
+            stopping: false,
         }
     }
 
@@ -113,7 +114,7 @@ fn read_report(path: &Path) -> io::Result<InitReport> {
     Ok(serde_json::from_str(&text)?)
 }
 
-/// Ethernet cards by name; a wireless or virtual one counts if it looks like Ethernet.
+/// Ethernet cards by name; interfaces without a device behind them have no cable to check.
 fn read_links(interfaces: &Path) -> io::Result<Vec<Link>> {
     let mut links = Vec::new();
     for entry in fs::read_dir(interfaces)? {
@@ -124,7 +125,7 @@ fn read_links(interfaces: &Path) -> io::Result<Vec<Link>> {
                 .map(|text| text.trim().to_owned())
                 .unwrap_or_default()
         };
-        if read("type") == ETHERNET {
+        if read("type") == ETHERNET && entry.path().join("device").exists() {
             let name = entry.file_name().to_string_lossy().into_owned();
             links.push(Link {
                 name,
@@ -157,6 +158,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cards = [
             ("lo", "772", "00:00:00:00:00:00", "1"),
+            ("ifb0", "1", "52:54:00:00:00:01", "1"),
             ("ens4", "1", "52:54:00:00:00:02", "0"),
         ];
         for (name, kind, mac, carrier) in cards {
@@ -166,7 +168,8 @@ mod tests {
             fs::write(card.join("address"), format!("{mac}\n")).unwrap();
             fs::write(card.join("carrier"), format!("{carrier}\n")).unwrap();
         }
-        fs::create_dir(folder.path().join("ens3")).unwrap();
+        fs::create_dir_all(folder.path().join("ens3/device")).unwrap();
+        fs::create_dir(folder.path().join("ens4/device")).unwrap();
         fs::write(folder.path().join("ens3/type"), "1\n").unwrap();
         let links = read_links(folder.path()).unwrap();
         let expected = [

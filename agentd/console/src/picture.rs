@@ -13,6 +13,8 @@ pub struct Picture {
     pub init: Option<InitReport>,
     /// Network cards.
     pub links: Vec<Link>,
+    /// PID 1 stops this console: the node goes down.
+    pub stopping: bool,
 }
 
 /// What the agent says.

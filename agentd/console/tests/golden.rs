@@ -24,6 +24,7 @@ fn ready() -> Picture {
             mac: "52:54:00:12:34:56".into(),
             carrier: true,
         }],
+        stopping: false,
     }
 }
 
@@ -47,9 +48,9 @@ fn starting() -> Picture {
     links.push(spare);
     Picture {
         uptime_ms: 4_200,
-        agent: Agent::NotYet,
         init: Some(init),
         links,
+        ..Picture::default()
     }
 }
 
@@ -152,4 +153,15 @@ fn a_node_without_network() {
 #[test]
 fn a_node_whose_agent_is_gone() {
     check("agent-gone", &agent_gone());
+}
+
+#[test]
+fn a_node_that_goes_down() {
+    check(
+        "stopping",
+        &Picture {
+            stopping: true,
+            ..ready()
+        },
+    );
 }

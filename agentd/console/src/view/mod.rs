@@ -127,6 +127,10 @@ fn problems(picture: &Picture, columns: usize, max_rows: usize) -> Vec<Line> {
 /// A rule, and below it the one answer everybody looks for.
 fn footer(picture: &Picture, columns: usize) -> Vec<Line> {
     let mut lines = vec![Line::new(Style::Dim, "─".repeat(columns))];
+    if picture.stopping {
+        lines.push(Line::new(Style::Warn, " MNEMOS is shutting down"));
+        return lines;
+    }
     if picture.is_ready() {
         lines.push(
             Line::new(Style::Good, " MNEMOS is ready").and(Style::Plain, ready_hint(picture)),
