@@ -4,7 +4,7 @@ import { ApiError, asSentence, request } from "./api.js";
 import { events } from "./sse.js";
 
 const element = (id) => document.getElementById(id);
-const SUGGESTIONS = ["What is MNEMOS?", "What does EPHEMERAL mean?", "How do I power off the node?"];
+const SUGGESTIONS = ["What is MNEMOS?", "Why does the page say EPHEMERAL?", "How do I power off the node?"];
 const MAX_TOKENS = 256;
 
 export class Chat {
@@ -77,11 +77,9 @@ export class Chat {
     this.busy(true);
     this.add("user", text);
     this.messages.push({ role: "user", content: text });
-    // The self-test model was never taught to follow a conversation.
-    const messages = engine.self_test ? this.messages.slice(-1) : this.messages;
     const answer = this.add("node", "");
     try {
-      const content = await this.stream(engine.model, messages, answer);
+      const content = await this.stream(engine, answer);
       this.messages.push({ role: "assistant", content });
     } catch (error) {
       this.messages.pop();
@@ -93,8 +91,19 @@ export class Chat {
   }
 
   /** Streams one answer into `answer` and returns its text. */
-  async stream(model, messages, answer) {
-    const body = { model, messages, stream: true, stream_options: { include_usage: true }, max_tokens: MAX_TOKENS };
+  async stream(engine, answer) {
+    const body = {
+      model: engine.model,
+      messages: this.messages,
+      stream: true,
+      stream_options: { include_usage: true },
+      max_tokens: MAX_TOKENS,
+    };
+    if (engine.self_test) {
+      // It was never taught to follow a conversation, and chance only makes it worse.
+      body.messages = this.messages.slice(-1);
+      body.temperature = 0;
+    }
     const response = await request("/v1/chat/completions", { body, signal: this.abort.signal });
     let firstAt = null;
     let finish = null;
