@@ -19,9 +19,14 @@ pub(crate) fn current() -> nix::Result<Vec<Address>> {
         .filter(|entry| entry.flags.contains(InterfaceFlags::IFF_UP))
         .filter_map(|entry| {
             let storage = entry.address?;
-            let v4 = storage.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+            let v4 = storage
+                .as_sockaddr_in()
+                .map(|address| IpAddr::from(address.ip()));
             let address = v4.or_else(|| Some(storage.as_sockaddr_in6()?.ip().into()))?;
-            Some(Address { interface: entry.interface_name, address })
+            Some(Address {
+                interface: entry.interface_name,
+                address,
+            })
         })
         .filter(|address| is_reachable(address.address))
         .collect();
@@ -58,7 +63,10 @@ mod tests {
     #[test]
     fn urls_have_brackets_and_ports_where_needed() {
         assert_eq!(url("10.0.2.15".parse().unwrap(), 443), "https://10.0.2.15/");
-        assert_eq!(url("2001:db8::1".parse().unwrap(), 8443), "https://[2001:db8::1]:8443/");
+        assert_eq!(
+            url("2001:db8::1".parse().unwrap(), 8443),
+            "https://[2001:db8::1]:8443/"
+        );
     }
 
     #[test]
@@ -71,8 +79,17 @@ mod tests {
             ("10.0.2.15", true),
             ("fd00::2", true),
         ] {
-            assert_eq!(is_reachable(address.parse().unwrap()), reachable, "{address}");
+            assert_eq!(
+                is_reachable(address.parse().unwrap()),
+                reachable,
+                "{address}"
+            );
         }
-        assert!(current().unwrap().iter().all(|address| is_reachable(address.address)));
+        assert!(
+            current()
+                .unwrap()
+                .iter()
+                .all(|address| is_reachable(address.address))
+        );
     }
 }

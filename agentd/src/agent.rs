@@ -77,7 +77,13 @@ impl Agent {
         let local = local::bind(&config.local_socket)?;
         let (https_at, http_at) = (local_address(&https)?, local_address(&http)?);
         let https_port = https_at.port();
-        let node = Arc::new(Node::new(Parts { name, config, identity, token, https_port }));
+        let node = Arc::new(Node::new(Parts {
+            name,
+            config,
+            identity,
+            token,
+            https_port,
+        }));
         look_at_addresses(&node);
         let (stop, _) = watch::channel(false);
         let listeners = listeners(&node, tls, https, http, &stop);
@@ -89,7 +95,13 @@ impl Agent {
             tokio::spawn(keep_current(node.clone())),
         ];
         tracing::info!(name = node.name, %https_at, %http_at, "agent is up");
-        Ok(Agent { https: https_at, http: http_at, stop, listeners, watchers })
+        Ok(Agent {
+            https: https_at,
+            http: http_at,
+            stop,
+            listeners,
+            watchers,
+        })
     }
 
     /// Stops taking requests, lets running ones finish within the limit, and ends.
@@ -120,8 +132,16 @@ fn listeners(
 ) -> Vec<JoinHandle<()>> {
     let limits = node.config.limits.clone();
     let router = routes::secure(node.clone());
-    let secure = Service { router, tls: Some(tls), limits: limits.clone() };
-    let plain = Service { router: routes::plain(node.clone()), tls: None, limits };
+    let secure = Service {
+        router,
+        tls: Some(tls),
+        limits: limits.clone(),
+    };
+    let plain = Service {
+        router: routes::plain(node.clone()),
+        tls: None,
+        limits,
+    };
     vec![
         tokio::spawn(listen::serve(https, secure, stop.subscribe())),
         tokio::spawn(listen::serve(http, plain, stop.subscribe())),
@@ -170,7 +190,11 @@ fn look_at_addresses(node: &Node) {
         }
         Err(error) => tracing::warn!("cannot read addresses: {error}"),
     }
-    let listed: Vec<_> = node.addresses().iter().map(|address| address.address).collect();
+    let listed: Vec<_> = node
+        .addresses()
+        .iter()
+        .map(|address| address.address)
+        .collect();
     if let Err(error) = node.identity.ensure(&listed, OffsetDateTime::now_utc()) {
         tracing::error!("{}", chain(&error));
     }

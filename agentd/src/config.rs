@@ -143,7 +143,10 @@ impl Config {
         option: String,
         rest: &mut impl Iterator<Item = String>,
     ) -> Result<(), ConfigError> {
-        let mut value = || rest.next().ok_or_else(|| ConfigError::NoValue(option.clone()));
+        let mut value = || {
+            rest.next()
+                .ok_or_else(|| ConfigError::NoValue(option.clone()))
+        };
         match option.as_str() {
             "--bind" => self.bind = parse(&option, value()?)?,
             "--https-port" => self.https_port = parse(&option, value()?)?,
@@ -164,7 +167,10 @@ impl Config {
 }
 
 fn parse<T: std::str::FromStr>(option: &str, value: String) -> Result<T, ConfigError> {
-    value.parse().map_err(|_| ConfigError::Value { option: option.to_owned(), value })
+    value.parse().map_err(|_| ConfigError::Value {
+        option: option.to_owned(),
+        value,
+    })
 }
 
 #[cfg(test)]
@@ -172,7 +178,10 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Config, ConfigError> {
-        Config::parse(line.split_whitespace().map(ToOwned::to_owned), Limits::default())
+        Config::parse(
+            line.split_whitespace().map(ToOwned::to_owned),
+            Limits::default(),
+        )
     }
 
     #[test]
@@ -187,6 +196,9 @@ mod tests {
     fn nonsense_is_named() {
         assert!(matches!(parse("--fast"), Err(ConfigError::Unknown(option)) if option == "--fast"));
         assert!(matches!(parse("--bind"), Err(ConfigError::NoValue(_))));
-        assert!(matches!(parse("--https-port 70000"), Err(ConfigError::Value { .. })));
+        assert!(matches!(
+            parse("--https-port 70000"),
+            Err(ConfigError::Value { .. })
+        ));
     }
 }

@@ -40,12 +40,20 @@ where
             Level::DEBUG | Level::TRACE => 7,
         };
         write!(writer, "<{priority}>")?;
-        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+        for span in context
+            .event_scope()
+            .into_iter()
+            .flat_map(|scope| scope.from_root())
+        {
             let extensions = span.extensions();
-            let fields = extensions.get::<FormattedFields<N>>().map_or("", |fields| &fields.fields);
+            let fields = extensions
+                .get::<FormattedFields<N>>()
+                .map_or("", |fields| &fields.fields);
             write!(writer, "{}{{{fields}}} ", span.name())?;
         }
-        context.field_format().format_fields(writer.by_ref(), event)?;
+        context
+            .field_format()
+            .format_fields(writer.by_ref(), event)?;
         writeln!(writer)
     }
 }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use axum::Json;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -54,7 +54,10 @@ pub(crate) fn bind(path: &Path) -> Result<UnixListener, LocalError> {
         fs::set_permissions(path, Permissions::from_mode(0o666))?;
         Ok(listener)
     };
-    open().map_err(|source| LocalError { path: path.to_owned(), source })
+    open().map_err(|source| LocalError {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Serves until the task is dropped.
@@ -70,7 +73,9 @@ pub(crate) async fn serve(listener: UnixListener, node: Arc<Node>) {
                 continue;
             }
         };
-        let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
+        let Ok(slot) = slots.clone().try_acquire_owned() else {
+            continue;
+        };
         if !is_allowed(&stream, node.config.console_uid) {
             continue;
         }
@@ -101,7 +106,9 @@ fn is_allowed(stream: &UnixStream, console_uid: u32) -> bool {
 }
 
 fn router(node: Arc<Node>) -> Router {
-    Router::new().route("/status", get(show_status)).with_state(node)
+    Router::new()
+        .route("/status", get(show_status))
+        .with_state(node)
 }
 
 /// The status as in `/api/v1/status`, and the token.

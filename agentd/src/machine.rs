@@ -7,7 +7,9 @@ use serde::Serialize;
 
 /// Flags in `/proc/cpuinfo` that make up x86-64-v3. `abm` stands for LZCNT.
 /// Source: [x86-64 psABI](https://gitlab.com/x86-psABIs/x86-64-ABI), "Micro-Architecture Levels".
-const X86_64_V3: &[&str] = &["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"];
+const X86_64_V3: &[&str] = &[
+    "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave",
+];
 
 /// The processor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -58,14 +60,26 @@ fn parse_cpuinfo(text: &str) -> Cpu {
     };
     let entries: Vec<(String, String)> = text.lines().filter_map(entry).collect();
     let first = |wanted: &str| {
-        entries.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+        entries
+            .iter()
+            .find(|(name, _)| name == wanted)
+            .map(|(_, value)| value.as_str())
     };
-    let flags: Vec<&str> = first("flags").unwrap_or_default().split_whitespace().collect();
-    let lacks: Vec<&str> =
-        X86_64_V3.iter().copied().filter(|flag| !flags.contains(flag)).collect();
+    let flags: Vec<&str> = first("flags")
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let lacks: Vec<&str> = X86_64_V3
+        .iter()
+        .copied()
+        .filter(|flag| !flags.contains(flag))
+        .collect();
     Cpu {
         model: first("model name").unwrap_or("unknown").to_owned(),
-        threads: entries.iter().filter(|(name, _)| name == "processor").count(),
+        threads: entries
+            .iter()
+            .filter(|(name, _)| name == "processor")
+            .count(),
         x86_64_v3: lacks.is_empty(),
         lacks,
     }
@@ -73,7 +87,9 @@ fn parse_cpuinfo(text: &str) -> Cpu {
 
 fn parse_meminfo(text: &str) -> Memory {
     let bytes = |wanted: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(wanted)?.strip_prefix(':'))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(wanted)?.strip_prefix(':'))?;
         let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         kib.checked_mul(1024)
     };
@@ -86,7 +102,10 @@ fn parse_meminfo(text: &str) -> Memory {
 /// Seconds since the machine started.
 pub(crate) fn uptime_s(proc_dir: &Path) -> u64 {
     let text = fs::read_to_string(proc_dir.join("uptime")).unwrap_or_default();
-    text.split('.').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0)
+    text.split('.')
+        .next()
+        .and_then(|seconds| seconds.parse().ok())
+        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -104,13 +123,18 @@ mod tests {
         assert!(!cpu.x86_64_v3);
         let problem = cpu.problem().unwrap();
         assert!(problem.contains("QEMU Virtual CPU"), "{problem}");
-        assert!(problem.contains("lacks avx, avx2, bmi1, bmi2, f16c, fma, movbe"), "{problem}");
+        assert!(
+            problem.contains("lacks avx, avx2, bmi1, bmi2, f16c, fma, movbe"),
+            "{problem}"
+        );
     }
 
     #[test]
     fn a_new_processor_has_no_problem() {
         let flags = X86_64_V3.join(" ");
-        let cpu = parse_cpuinfo(&format!("processor : 0\nmodel name : X\nflags : sse2 {flags}\n"));
+        let cpu = parse_cpuinfo(&format!(
+            "processor : 0\nmodel name : X\nflags : sse2 {flags}\n"
+        ));
         assert!(cpu.x86_64_v3);
         assert_eq!(cpu.problem(), None);
     }
@@ -118,7 +142,16 @@ mod tests {
     #[test]
     fn memory_is_in_bytes_and_garbage_is_zero() {
         let memory = parse_meminfo("MemTotal:    2048 kB\nMemFree: 1 kB\nMemAvailable:  1024 kB\n");
-        assert_eq!(memory, Memory { total_bytes: 2048 * 1024, available_bytes: 1024 * 1024 });
-        assert_eq!(parse_meminfo("MemTotal: many kB\nMemAvailable"), Memory::default());
+        assert_eq!(
+            memory,
+            Memory {
+                total_bytes: 2048 * 1024,
+                available_bytes: 1024 * 1024
+            }
+        );
+        assert_eq!(
+            parse_meminfo("MemTotal: many kB\nMemAvailable"),
+            Memory::default()
+        );
     }
 }

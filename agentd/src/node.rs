@@ -40,13 +40,14 @@ pub(crate) struct Parts {
 
 impl Node {
     pub(crate) fn new(parts: Parts) -> Node {
+        let cpu = Cpu::read(&parts.config.proc_dir);
         Node {
-            cpu: Cpu::read(&parts.config.proc_dir),
+            registry: Arc::new(Registry::new(cpu.problem())),
+            cpu,
             name: parts.name,
             config: parts.config,
             identity: parts.identity,
             token: parts.token,
-            registry: Arc::default(),
             metrics: Arc::default(),
             https_port: parts.https_port,
             addresses: RwLock::default(),
@@ -54,12 +55,18 @@ impl Node {
     }
 
     pub(crate) fn addresses(&self) -> Vec<Address> {
-        self.addresses.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.addresses
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Replaces the addresses; `Some` with the bare ones when they changed.
     pub(crate) fn set_addresses(&self, new: Vec<Address>) -> Option<Vec<IpAddr>> {
-        let mut addresses = self.addresses.write().unwrap_or_else(PoisonError::into_inner);
+        let mut addresses = self
+            .addresses
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         if *addresses == new {
             return None;
         }
@@ -70,8 +77,15 @@ impl Node {
 
 /// The host name if it is one DNS label (RFC 1123, section 2.1), otherwise a fixed one.
 pub(crate) fn host_name() -> String {
-    let name = gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    if is_label(&name) { name.to_ascii_lowercase() } else { FALLBACK_NAME.to_owned() }
+    let name = gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_default();
+    if is_label(&name) {
+        name.to_ascii_lowercase()
+    } else {
+        FALLBACK_NAME.to_owned()
+    }
 }
 
 fn is_label(name: &str) -> bool {
@@ -93,7 +107,17 @@ mod tests {
             assert!(is_label(name), "{name}");
         }
         let long = "a".repeat(64);
-        for name in ["", "(none)", "localhost", "a.b", "-a", "a-", "a b", "\u{e9}", &long] {
+        for name in [
+            "",
+            "(none)",
+            "localhost",
+            "a.b",
+            "-a",
+            "a-",
+            "a b",
+            "\u{e9}",
+            &long,
+        ] {
             assert!(!is_label(name), "{name}");
         }
     }

@@ -65,7 +65,10 @@ impl Services {
             .and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
         parsed.unwrap_or_else(|reason| Services {
             units: Vec::new(),
-            problems: vec![format!("cannot read the state of services from {}: {reason}", path.display())],
+            problems: vec![format!(
+                "cannot read the state of services from {}: {reason}",
+                path.display()
+            )],
         })
     }
 
@@ -88,8 +91,15 @@ impl Unit {
             | UnitState::Stopped
             | UnitState::Skipped => return None,
         };
-        let detail = self.detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
-        Some(format!("{} {state}{detail}; its lines in the journal say more", self.name))
+        let detail = self
+            .detail
+            .as_deref()
+            .map(|detail| format!(": {detail}"))
+            .unwrap_or_default();
+        Some(format!(
+            "{} {state}{detail}; its lines in the journal say more",
+            self.name
+        ))
     }
 }
 
@@ -105,7 +115,11 @@ mod tests {
         let services: Services = serde_json::from_str(text).unwrap();
         let unit = services.unit("a.service").unwrap();
         assert_eq!((unit.state, unit.restarts), (UnitState::Backoff, 2));
-        assert!(unit.problem().unwrap().starts_with("a.service keeps ending"));
+        assert!(
+            unit.problem()
+                .unwrap()
+                .starts_with("a.service keeps ending")
+        );
         assert_eq!(services.problems.len(), 1);
     }
 

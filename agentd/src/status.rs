@@ -92,7 +92,10 @@ pub(crate) fn of(node: &Node, now: String) -> Status {
         ready: missing.is_empty(),
         missing,
         problems: problems(&node.cpu, &services),
-        urls: addresses.iter().map(|a| url(a.address, node.https_port)).collect(),
+        urls: addresses
+            .iter()
+            .map(|a| url(a.address, node.https_port))
+            .collect(),
         addresses,
         fingerprint: node.identity.authority().fingerprint(),
         services: services.units,
@@ -108,17 +111,15 @@ pub(crate) fn line(status: &Status) -> String {
     if let Some(missing) = status.missing.first() {
         return format!("not ready: {missing}");
     }
-    let models: Vec<&str> =
-        status.engines.iter().filter_map(|engine| engine.model.as_deref()).collect();
+    let models: Vec<&str> = status
+        .engines
+        .iter()
+        .filter_map(|engine| engine.model.as_deref())
+        .collect();
     format!("ready, serving {}", models.join(", "))
 }
 
-fn engine_status(
-    instance: &str,
-    engine: &Engine,
-    services: &Services,
-    cpu: &Cpu,
-) -> EngineStatus {
+fn engine_status(instance: &str, engine: &Engine, services: &Services, cpu: &Cpu) -> EngineStatus {
     let unit = services.unit(&format!("mnemos-neuron@{instance}.service"));
     let (state, detail) = engine_state(&engine.attachment, unit, cpu);
     let card = engine.card.as_ref();
@@ -128,9 +129,12 @@ fn engine_status(
         instance: instance.to_owned(),
         state,
         detail,
-        model: info.map(|info| info.model.clone()).or(card.map(|card| card.name.clone())),
-        self_test: info
-            .map_or(card.is_some_and(|card| card.self_test), |info| info.self_test),
+        model: info
+            .map(|info| info.model.clone())
+            .or(card.map(|card| card.name.clone())),
+        self_test: info.map_or(card.is_some_and(|card| card.self_test), |info| {
+            info.self_test
+        }),
         context_tokens: info
             .map(|info| info.context_tokens)
             .or(card.and_then(|card| card.context_tokens)),
@@ -190,7 +194,10 @@ fn self_test_status(state: &SelfTest) -> SelfTestStatus {
     };
     match state {
         SelfTest::Pending => empty,
-        SelfTest::Running => SelfTestStatus { state: "running", ..empty },
+        SelfTest::Running => SelfTestStatus {
+            state: "running",
+            ..empty
+        },
         SelfTest::Failed { detail, cases } => SelfTestStatus {
             state: "failed",
             detail: Some(detail.clone()),
@@ -221,8 +228,14 @@ fn missing(cpu: &Cpu, engines: &[EngineStatus], self_test: &SelfTestStatus) -> V
                 EngineState::Down => "is down",
                 EngineState::CannotRun => "cannot run",
             };
-            let detail = engine.detail.as_ref().map(|d| format!(": {d}")).unwrap_or_default();
-            engine.self_test.then(|| format!("engine {} {state}{detail}", engine.instance))
+            let detail = engine
+                .detail
+                .as_ref()
+                .map(|d| format!(": {d}"))
+                .unwrap_or_default();
+            engine
+                .self_test
+                .then(|| format!("engine {} {state}{detail}", engine.instance))
         })
         .collect();
     match (self_test.state, &self_test.detail) {
@@ -248,7 +261,12 @@ mod tests {
 
     fn cpu(x86_64_v3: bool) -> Cpu {
         let lacks = if x86_64_v3 { vec![] } else { vec!["avx2"] };
-        Cpu { model: "X".into(), threads: 1, x86_64_v3, lacks }
+        Cpu {
+            model: "X".into(),
+            threads: 1,
+            x86_64_v3,
+            lacks,
+        }
     }
 
     fn unit(state: UnitState, detail: Option<&str>) -> Unit {
@@ -264,17 +282,31 @@ mod tests {
     #[test]
     fn why_an_engine_is_not_ready() {
         let unseen = Attachment::Unseen;
-        let lost = Attachment::Lost { reason: "ended".into() };
+        let lost = Attachment::Lost {
+            reason: "ended".into(),
+        };
         let state = |attachment: &Attachment, unit: Option<&Unit>| {
             engine_state(attachment, unit, &cpu(true))
         };
         assert_eq!(state(&unseen, None), (EngineState::Starting, None));
-        assert_eq!(state(&lost, None), (EngineState::Down, Some("ended".into())));
+        assert_eq!(
+            state(&lost, None),
+            (EngineState::Down, Some("ended".into()))
+        );
         let skipped = unit(UnitState::Skipped, Some("no avx2"));
-        assert_eq!(state(&unseen, Some(&skipped)), (EngineState::CannotRun, Some("no avx2".into())));
+        assert_eq!(
+            state(&unseen, Some(&skipped)),
+            (EngineState::CannotRun, Some("no avx2".into()))
+        );
         let backoff = unit(UnitState::Backoff, None);
-        assert_eq!(state(&lost, Some(&backoff)), (EngineState::Down, Some("ended".into())));
-        assert_eq!(engine_state(&unseen, None, &cpu(false)).0, EngineState::CannotRun);
+        assert_eq!(
+            state(&lost, Some(&backoff)),
+            (EngineState::Down, Some("ended".into()))
+        );
+        assert_eq!(
+            engine_state(&unseen, None, &cpu(false)).0,
+            EngineState::CannotRun
+        );
     }
 
     #[test]
@@ -295,10 +327,20 @@ mod tests {
         let passed = self_test_status(&passed);
         assert!(missing(&cpu(true), &[], &passed).is_empty());
         let running = self_test_status(&SelfTest::Running);
-        assert_eq!(missing(&cpu(true), &[], &running), ["the self-test is running"]);
+        assert_eq!(
+            missing(&cpu(true), &[], &running),
+            ["the self-test is running"]
+        );
         let card: Card = serde_json::from_str(r#"{"name":"m","self_test":true}"#).unwrap();
-        let engine = Engine { card: Some(card), attachment: Attachment::Unseen, created_unix: 0 };
+        let engine = Engine {
+            card: Some(card),
+            attachment: Attachment::Unseen,
+            created_unix: 0,
+        };
         let engine = engine_status("selftest", &engine, &Services::default(), &cpu(true));
-        assert_eq!(missing(&cpu(true), &[engine], &passed), ["engine selftest is starting"]);
+        assert_eq!(
+            missing(&cpu(true), &[engine], &passed),
+            ["engine selftest is starting"]
+        );
     }
 }

@@ -51,9 +51,13 @@ pub(crate) async fn start(
     deadlines: Deadlines,
 ) -> Result<Running, ApiError> {
     match accepted(&head, job, model, deadlines).await {
-        Ok(answer) => {
-            Ok(Running { head, answer, meter, event_deadline: deadlines.event, slot })
-        }
+        Ok(answer) => Ok(Running {
+            head,
+            answer,
+            meter,
+            event_deadline: deadlines.event,
+            slot,
+        }),
         Err(error) => {
             meter.end(Outcome::Error, None);
             Err(error)
@@ -67,8 +71,12 @@ async fn accepted(
     model: &Model,
     deadlines: Deadlines,
 ) -> Result<Answer, ApiError> {
+    let down = |reason| ApiError::EngineDown {
+        model: model.name.clone(),
+        reason,
+    };
     let Some(socket) = &model.socket else {
-        return Err(ApiError::EngineDown(model.name.clone()));
+        return Err(down(model.down_reason.clone()));
     };
     let request = Generate {
         id: head.id.clone(),
@@ -83,14 +91,18 @@ async fn accepted(
     };
     let opened = timeout(deadlines.connect, engine::generate(socket, request)).await;
     let mut answer = opened
-        .map_err(|_| ApiError::EngineDown(model.name.clone()))?
+        .map_err(|_| down(None))?
         .map_err(|error| failed(&error))?;
-    let first = timeout(deadlines.event, answer.next()).await.map_err(|_| timed_out(deadlines.event))?;
+    let first = timeout(deadlines.event, answer.next())
+        .await
+        .map_err(|_| timed_out(deadlines.event))?;
     match first.map_err(|error| failed(&error))? {
         Event::Started { .. } => Ok(answer),
-        Event::Error { code, message } => {
-            Err(ApiError::from_event(code, message, head.endpoint.prompt_param()))
-        }
+        Event::Error { code, message } => Err(ApiError::from_event(
+            code,
+            message,
+            head.endpoint.prompt_param(),
+        )),
         Event::Info(_) | Event::Delta { .. } | Event::Done { .. } => {
             Err(failed(&EngineError::Unexpected("an event out of order")))
         }
@@ -123,7 +135,13 @@ impl Running {
                         return Err(ApiError::EngineFailed(message));
                     }
                 }
-                Step::Done(reason, usage) => return Ok(Whole { text, reason, usage }),
+                Step::Done(reason, usage) => {
+                    return Ok(Whole {
+                        text,
+                        reason,
+                        usage,
+                    });
+                }
             }
         }
     }
@@ -142,7 +160,10 @@ pub(crate) fn interpret(
 ) -> Result<Step, ApiError> {
     match event {
         Ok(Event::Delta { text }) => Ok(Step::Text(text)),
-        Ok(Event::Done { finish_reason, usage }) => Ok(Step::Done(finish_reason, usage)),
+        Ok(Event::Done {
+            finish_reason,
+            usage,
+        }) => Ok(Step::Done(finish_reason, usage)),
         Ok(Event::Error { code, message }) => {
             Err(ApiError::from_event(code, message, endpoint.prompt_param()))
         }
@@ -156,5 +177,8 @@ pub(crate) fn interpret(
 
 /// The error for an engine that went silent.
 pub(crate) fn timed_out(deadline: Duration) -> ApiError {
-    ApiError::Timeout(format!("the engine gave nothing for {} s", deadline.as_secs_f64()))
+    ApiError::Timeout(format!(
+        "the engine gave nothing for {} s",
+        deadline.as_secs_f64()
+    ))
 }

@@ -23,7 +23,11 @@ pub(crate) async fn read_json(
     let is_json = is_json(request.headers());
     let body = timeout(deadline, read(request.into_body(), limit_bytes));
     let body = body.await.map_err(|_| ApiError::BodyTimeout)??;
-    if is_json { Ok(body) } else { Err(ApiError::MediaType) }
+    if is_json {
+        Ok(body)
+    } else {
+        Err(ApiError::MediaType)
+    }
 }
 
 async fn read(mut body: Body, limit_bytes: usize) -> Result<Bytes, ApiError> {
@@ -31,7 +35,9 @@ async fn read(mut body: Body, limit_bytes: usize) -> Result<Bytes, ApiError> {
     let mut seen = 0usize;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::Json("the body ended early".to_owned()))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
         seen = seen.saturating_add(data.len());
         if seen <= limit_bytes {
             kept.extend_from_slice(&data);
@@ -49,6 +55,12 @@ fn is_json(headers: &HeaderMap) -> bool {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return true;
     };
-    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let essence = value
+        .to_str()
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
     essence.eq_ignore_ascii_case("application/json")
 }

@@ -26,6 +26,8 @@ pub struct Model {
     pub created_unix: u64,
     /// Where its engine takes requests. `None` while no engine serves it.
     pub socket: Option<PathBuf>,
+    /// Why there is no socket, where more is known than that the engine is not running.
+    pub down_reason: Option<String>,
     /// Changes with engine or model file, as OpenAI's `system_fingerprint`.
     pub fingerprint: Option<String>,
 }
@@ -35,6 +37,11 @@ pub struct Model {
 pub fn fingerprint(info: &Info) -> String {
     let text = format!("{}\n{}\n{}", info.engine, info.model, info.model_bytes);
     let digest = digest(&SHA256, text.as_bytes());
-    let hex: String = digest.as_ref().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = digest
+        .as_ref()
+        .iter()
+        .take(5)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("fp_{hex}")
 }

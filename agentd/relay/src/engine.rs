@@ -48,12 +48,20 @@ pub struct Answer {
 impl Answer {
     async fn open(socket: &Path, request: &Request) -> Result<Answer, EngineError> {
         let frame = encode(request)?;
-        let mut stream = UnixStream::connect(socket)
-            .await
-            .map_err(|source| EngineError::Connect { path: socket.to_owned(), source })?;
+        let mut stream =
+            UnixStream::connect(socket)
+                .await
+                .map_err(|source| EngineError::Connect {
+                    path: socket.to_owned(),
+                    source,
+                })?;
         stream.write_all(&frame).await.map_err(EngineError::Send)?;
         let buffer = vec![0; READ_BYTES].into_boxed_slice();
-        Ok(Answer { stream, decoder: Decoder::default(), buffer })
+        Ok(Answer {
+            stream,
+            decoder: Decoder::default(),
+            buffer,
+        })
     }
 
     /// The next event. Cancel safe: what was read stays in `self`.
@@ -68,7 +76,9 @@ impl Answer {
             match self.stream.read(&mut self.buffer).await {
                 // A killed process resets its sockets or closes them; both mean the same.
                 Ok(0) | Err(_) => return Err(EngineError::Gone),
-                Ok(count) => self.decoder.push(self.buffer.get(..count).unwrap_or_default()),
+                Ok(count) => self
+                    .decoder
+                    .push(self.buffer.get(..count).unwrap_or_default()),
             }
         }
     }

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use crate::engine::EngineError;
 
+/// What is usually the case with an engine that is not there.
+const RESTARTING: &str = "its engine is starting; try again soon";
 /// Seconds after which a refused client should try again: one answer of a small model.
 const RETRY_BUSY_S: u64 = 2;
 /// Seconds after which a dead engine is usually back.
@@ -74,8 +76,13 @@ pub enum ApiError {
     #[error("{0}")]
     Busy(String),
     /// No engine serves the model now.
-    #[error("the engine of model '{0}' is not running; it is restarted by itself, try again soon")]
-    EngineDown(String),
+    #[error("model '{model}' cannot answer now: {}", reason.as_deref().unwrap_or(RESTARTING))]
+    EngineDown {
+        /// The model asked for.
+        model: String,
+        /// Why, where it is known and does not pass by itself.
+        reason: Option<String>,
+    },
     /// The engine died while working on this request.
     #[error("the engine stopped while working on this request; the next one gets a fresh engine")]
     EngineDied,
@@ -100,7 +107,10 @@ struct Face {
 impl ApiError {
     /// A refusal of the field `param`.
     pub fn field(param: impl Into<String>, message: impl Into<String>) -> ApiError {
-        ApiError::Field { param: param.into(), message: message.into() }
+        ApiError::Field {
+            param: param.into(),
+            message: message.into(),
+        }
     }
 
     /// What an engine's error event means for the client. `param` holds the prompt.
@@ -119,7 +129,10 @@ impl ApiError {
     #[must_use]
     pub fn from_engine(error: &EngineError, model: &str) -> ApiError {
         match error {
-            EngineError::Connect { .. } => ApiError::EngineDown(model.to_owned()),
+            EngineError::Connect { .. } => ApiError::EngineDown {
+                model: model.to_owned(),
+                reason: None,
+            },
             EngineError::Send(_)
             | EngineError::Gone
             | EngineError::Frame(_)
@@ -131,38 +144,56 @@ impl ApiError {
         const INVALID: &str = "invalid_request_error";
         const SERVER: &str = "server_error";
         let (status, kind, code) = match self {
-            ApiError::Unauthorized(_) => (StatusCode::UNAUTHORIZED, INVALID, Some("invalid_api_key")),
+            ApiError::Unauthorized(_) => {
+                (StatusCode::UNAUTHORIZED, INVALID, Some("invalid_api_key"))
+            }
             ApiError::Json(_) => (StatusCode::BAD_REQUEST, INVALID, Some("invalid_json")),
             ApiError::Field { .. } => (StatusCode::BAD_REQUEST, INVALID, None),
-            ApiError::ContextLength { .. } => {
-                (StatusCode::BAD_REQUEST, INVALID, Some("context_length_exceeded"))
-            }
+            ApiError::ContextLength { .. } => (
+                StatusCode::BAD_REQUEST,
+                INVALID,
+                Some("context_length_exceeded"),
+            ),
             ApiError::ModelNotFound { .. } => {
                 (StatusCode::NOT_FOUND, INVALID, Some("model_not_found"))
             }
             ApiError::NotFound(_) => (StatusCode::NOT_FOUND, INVALID, Some("not_found")),
-            ApiError::MethodNotAllowed { .. } => {
-                (StatusCode::METHOD_NOT_ALLOWED, INVALID, Some("method_not_allowed"))
-            }
-            ApiError::BodyTooLarge { .. } => {
-                (StatusCode::PAYLOAD_TOO_LARGE, INVALID, Some("body_too_large"))
-            }
-            ApiError::MediaType => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, Some("unsupported_media_type"))
-            }
+            ApiError::MethodNotAllowed { .. } => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                INVALID,
+                Some("method_not_allowed"),
+            ),
+            ApiError::BodyTooLarge { .. } => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                INVALID,
+                Some("body_too_large"),
+            ),
+            ApiError::MediaType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                INVALID,
+                Some("unsupported_media_type"),
+            ),
             ApiError::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, INVALID, Some("body_timeout")),
-            ApiError::Busy(_) => {
-                (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("engine_busy"))
-            }
-            ApiError::EngineDown(_) => {
-                (StatusCode::SERVICE_UNAVAILABLE, SERVER, Some("engine_unavailable"))
-            }
+            ApiError::Busy(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limit_error",
+                Some("engine_busy"),
+            ),
+            ApiError::EngineDown { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                SERVER,
+                Some("engine_unavailable"),
+            ),
             ApiError::EngineDied => (StatusCode::BAD_GATEWAY, SERVER, Some("engine_died")),
-            ApiError::EngineFailed(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, SERVER, Some("engine_error"))
-            }
+            ApiError::EngineFailed(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                SERVER,
+                Some("engine_error"),
+            ),
             ApiError::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, SERVER, Some("engine_timeout")),
-            ApiError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, SERVER, Some("unavailable")),
+            ApiError::Unavailable(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, SERVER, Some("unavailable"))
+            }
         };
         Face { status, kind, code }
     }
@@ -179,7 +210,7 @@ impl ApiError {
     fn retry_after_s(&self) -> Option<u64> {
         match self {
             ApiError::Busy(_) => Some(RETRY_BUSY_S),
-            ApiError::EngineDown(_) | ApiError::EngineDied | ApiError::Unavailable(_) => {
+            ApiError::EngineDown { .. } | ApiError::EngineDied | ApiError::Unavailable(_) => {
                 Some(RETRY_DOWN_S)
             }
             _ => None,
@@ -225,7 +256,10 @@ fn unknown_model(model: &str, known: &[String]) -> String {
     if known.is_empty() {
         return format!("model '{shown}' does not exist; this node has no model yet");
     }
-    format!("model '{shown}' does not exist; this node has: {}", known.join(", "))
+    format!(
+        "model '{shown}' does not exist; this node has: {}",
+        known.join(", ")
+    )
 }
 
 /// The error and all its causes, `outer: middle: inner`, for one log line.

@@ -59,7 +59,9 @@ impl Exposition {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -73,6 +75,9 @@ mod tests {
         page.sample("mnemos_x", &[("a", "q\"b\\c\nd"), ("b", "2")], 1.5);
         let text = page.into_text();
         let sample = "mnemos_x{a=\"q\\\"b\\\\c\\nd\",b=\"2\"} 1.5\n";
-        assert_eq!(text, format!("# HELP mnemos_x An example.\n# TYPE mnemos_x gauge\n{sample}"));
+        assert_eq!(
+            text,
+            format!("# HELP mnemos_x An example.\n# TYPE mnemos_x gauge\n{sample}")
+        );
     }
 }

@@ -66,7 +66,12 @@ impl Relay {
     #[must_use]
     pub fn new(catalog: Arc<dyn Catalog>, metrics: Arc<Metrics>, limits: Limits) -> Relay {
         let slots = Arc::new(Semaphore::new(limits.requests));
-        Relay { catalog, metrics, limits, slots }
+        Relay {
+            catalog,
+            metrics,
+            limits,
+            slots,
+        }
     }
 
     fn find(&self, name: &str) -> Result<Model, ApiError> {
@@ -79,13 +84,18 @@ impl Relay {
     async fn serve(&self, endpoint: Endpoint, job: Job) -> Result<Response, ApiError> {
         let model = self.find(&job.model)?;
         let slot = self.slots.clone().try_acquire_owned().map_err(|_| {
-            ApiError::Busy(format!("this node works on {} requests already", self.limits.requests))
+            ApiError::Busy(format!(
+                "this node works on {} requests already",
+                self.limits.requests
+            ))
         })?;
         let head = Head::new(endpoint, &model, now_unix());
         let id = HeaderValue::try_from(&head.id);
         let delivery = job.delivery;
-        let deadlines =
-            Deadlines { connect: self.limits.engine_connect, event: self.limits.engine_event };
+        let deadlines = Deadlines {
+            connect: self.limits.engine_connect,
+            event: self.limits.engine_event,
+        };
         let meter = self.metrics.start(&model.name);
         let running = answer::start(head, job, &model, meter, slot, deadlines).await?;
         let mut response = match delivery {
@@ -146,12 +156,17 @@ async fn create_completion(
 ) -> Result<Response, ApiError> {
     let limits = &relay.limits;
     let body = read_json(request, limits.body_bytes, limits.body_deadline).await?;
-    relay.serve(Endpoint::Completions, parse_completion(&body)?).await
+    relay
+        .serve(Endpoint::Completions, parse_completion(&body)?)
+        .await
 }
 
 /// The JSON answer to a known path with another method.
 pub async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
-    ApiError::MethodNotAllowed { method: method.to_string(), path: shortened(uri.path()) }
+    ApiError::MethodNotAllowed {
+        method: method.to_string(),
+        path: shortened(uri.path()),
+    }
 }
 
 /// The JSON answer to an unknown path.
@@ -165,9 +180,14 @@ fn shortened(path: &str) -> String {
 
 fn missing(name: &str, models: &[Model]) -> ApiError {
     let known = models.iter().map(|model| model.name.clone()).collect();
-    ApiError::ModelNotFound { model: name.to_owned(), known }
+    ApiError::ModelNotFound {
+        model: name.to_owned(),
+        known,
+    }
 }
 
 fn now_unix() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

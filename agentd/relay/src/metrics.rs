@@ -108,7 +108,11 @@ impl Metrics {
     /// Starts the clock of a request to the existing model `model`.
     pub(crate) fn start(self: &Arc<Metrics>, model: &str) -> Meter {
         let now = Instant::now();
-        self.lock().models.entry(model.to_owned()).or_default().in_flight += 1;
+        self.lock()
+            .models
+            .entry(model.to_owned())
+            .or_default()
+            .in_flight += 1;
         Meter {
             metrics: self.clone(),
             model: model.to_owned(),
@@ -121,37 +125,77 @@ impl Metrics {
     /// Writes all families.
     pub fn write(&self, page: &mut Exposition) {
         let inner = self.lock();
-        page.family("mnemos_http_responses_total", Kind::Counter, "HTTP responses by route.");
+        page.family(
+            "mnemos_http_responses_total",
+            Kind::Counter,
+            "HTTP responses by route.",
+        );
         for ((route, method, status), count) in &inner.responses {
             let status = status.to_string();
-            let labels = [("route", &**route), ("method", &**method), ("status", &*status)];
+            let labels = [
+                ("route", &**route),
+                ("method", &**method),
+                ("status", &*status),
+            ];
             page.sample("mnemos_http_responses_total", &labels, as_float(*count));
         }
         write_requests(&inner, page);
         write_tokens(&inner, page);
         let name = "mnemos_time_to_first_token_seconds";
-        page.family(name, Kind::Histogram, "From the whole request to the first text.");
-        inner.models.iter().for_each(|(model, n)| n.first_token.write(page, name, model));
+        page.family(
+            name,
+            Kind::Histogram,
+            "From the whole request to the first text.",
+        );
+        inner
+            .models
+            .iter()
+            .for_each(|(model, n)| n.first_token.write(page, name, model));
         let name = "mnemos_inter_token_latency_seconds";
-        page.family(name, Kind::Histogram, "Between two pieces of text of one answer.");
-        inner.models.iter().for_each(|(model, n)| n.inter_token.write(page, name, model));
+        page.family(
+            name,
+            Kind::Histogram,
+            "Between two pieces of text of one answer.",
+        );
+        inner
+            .models
+            .iter()
+            .for_each(|(model, n)| n.inter_token.write(page, name, model));
         let name = "mnemos_e2e_request_latency_seconds";
-        page.family(name, Kind::Histogram, "From the whole request to the end of its answer.");
-        inner.models.iter().for_each(|(model, n)| n.whole.write(page, name, model));
+        page.family(
+            name,
+            Kind::Histogram,
+            "From the whole request to the end of its answer.",
+        );
+        inner
+            .models
+            .iter()
+            .for_each(|(model, n)| n.whole.write(page, name, model));
     }
 }
 
 fn write_requests(inner: &Inner, page: &mut Exposition) {
     let name = "mnemos_requests_in_flight";
-    page.family(name, Kind::Gauge, "Requests the edge holds open towards an engine.");
+    page.family(
+        name,
+        Kind::Gauge,
+        "Requests the edge holds open towards an engine.",
+    );
     for (model, numbers) in &inner.models {
         page.sample(name, &[("model_name", model)], as_float(numbers.in_flight));
     }
     let name = "mnemos_requests_total";
-    page.family(name, Kind::Counter, "Requests that reached an engine, by how they ended.");
+    page.family(
+        name,
+        Kind::Counter,
+        "Requests that reached an engine, by how they ended.",
+    );
     for (model, numbers) in &inner.models {
         for (outcome, count) in &numbers.outcomes {
-            let labels = [("model_name", &**model), ("finished_reason", outcome.label())];
+            let labels = [
+                ("model_name", &**model),
+                ("finished_reason", outcome.label()),
+            ];
             page.sample(name, &labels, as_float(*count));
         }
     }
@@ -161,12 +205,24 @@ fn write_tokens(inner: &Inner, page: &mut Exposition) {
     let name = "mnemos_prompt_tokens_total";
     page.family(name, Kind::Counter, "Prompt tokens of completed requests.");
     for (model, numbers) in &inner.models {
-        page.sample(name, &[("model_name", model)], as_float(numbers.prompt_tokens));
+        page.sample(
+            name,
+            &[("model_name", model)],
+            as_float(numbers.prompt_tokens),
+        );
     }
     let name = "mnemos_generation_tokens_total";
-    page.family(name, Kind::Counter, "Generated tokens of completed requests.");
+    page.family(
+        name,
+        Kind::Counter,
+        "Generated tokens of completed requests.",
+    );
     for (model, numbers) in &inner.models {
-        page.sample(name, &[("model_name", model)], as_float(numbers.generation_tokens));
+        page.sample(
+            name,
+            &[("model_name", model)],
+            as_float(numbers.generation_tokens),
+        );
     }
 }
 
@@ -206,13 +262,21 @@ impl Meter {
         numbers.in_flight = numbers.in_flight.saturating_sub(1);
         *numbers.outcomes.entry(outcome).or_default() += 1;
         numbers.whole.observe(took);
-        let (prompt, generated) =
-            usage.map_or((0, 0), |usage| (usage.prompt_tokens, usage.completion_tokens));
+        let (prompt, generated) = usage.map_or((0, 0), |usage| {
+            (usage.prompt_tokens, usage.completion_tokens)
+        });
         numbers.prompt_tokens += u64::from(prompt);
         numbers.generation_tokens += u64::from(generated);
         drop(inner);
         let (model, outcome) = (&self.model, outcome.label());
-        tracing::info!(model, outcome, prompt, generated, took_ms = took.as_secs_f64() * 1e3, "request");
+        tracing::info!(
+            model,
+            outcome,
+            prompt,
+            generated,
+            took_ms = took.as_secs_f64() * 1e3,
+            "request"
+        );
     }
 }
 
@@ -235,7 +299,12 @@ struct Histogram {
 
 impl Histogram {
     fn new(bounds_s: &'static [f64]) -> Histogram {
-        Histogram { bounds_s, counts: vec![0; bounds_s.len()], count: 0, sum_s: 0.0 }
+        Histogram {
+            bounds_s,
+            counts: vec![0; bounds_s.len()],
+            count: 0,
+            sum_s: 0.0,
+        }
     }
 
     fn observe(&mut self, took: Duration) {
@@ -254,11 +323,23 @@ impl Histogram {
         for (bound, count) in self.bounds_s.iter().zip(&self.counts) {
             cumulated += count;
             let bound = bound.to_string();
-            page.sample(&bucket, &[("model_name", model), ("le", &bound)], as_float(cumulated));
+            page.sample(
+                &bucket,
+                &[("model_name", model), ("le", &bound)],
+                as_float(cumulated),
+            );
         }
-        page.sample(&bucket, &[("model_name", model), ("le", "+Inf")], as_float(self.count));
+        page.sample(
+            &bucket,
+            &[("model_name", model), ("le", "+Inf")],
+            as_float(self.count),
+        );
         page.sample(&format!("{name}_sum"), &[("model_name", model)], self.sum_s);
-        page.sample(&format!("{name}_count"), &[("model_name", model)], as_float(self.count));
+        page.sample(
+            &format!("{name}_count"),
+            &[("model_name", model)],
+            as_float(self.count),
+        );
     }
 }
 
@@ -281,9 +362,18 @@ mod tests {
         let mut page = Exposition::default();
         histogram.write(&mut page, "h", "m");
         let text = page.into_text();
-        assert!(text.contains("h_bucket{model_name=\"m\",le=\"0.1\"} 2\n"), "{text}");
-        assert!(text.contains("h_bucket{model_name=\"m\",le=\"1\"} 3\n"), "{text}");
-        assert!(text.contains("h_bucket{model_name=\"m\",le=\"+Inf\"} 4\n"), "{text}");
+        assert!(
+            text.contains("h_bucket{model_name=\"m\",le=\"0.1\"} 2\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("h_bucket{model_name=\"m\",le=\"1\"} 3\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("h_bucket{model_name=\"m\",le=\"+Inf\"} 4\n"),
+            "{text}"
+        );
         assert!(text.contains("h_count{model_name=\"m\"} 4\n"), "{text}");
     }
 
@@ -295,7 +385,10 @@ mod tests {
         let mut page = Exposition::default();
         metrics.write(&mut page);
         let text = page.into_text();
-        assert!(text.contains("mnemos_requests_in_flight{model_name=\"m\"} 0\n"), "{text}");
+        assert!(
+            text.contains("mnemos_requests_in_flight{model_name=\"m\"} 0\n"),
+            "{text}"
+        );
         let name = "mnemos_requests_total{model_name=\"m\",finished_reason";
         assert!(text.contains(&format!("{name}=\"abort\"}} 1\n")), "{text}");
         assert!(text.contains(&format!("{name}=\"stop\"}} 1\n")), "{text}");

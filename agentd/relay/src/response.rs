@@ -84,7 +84,9 @@ impl Head {
     /// The first piece, where the endpoint has one without text.
     pub(crate) fn first_chunk(&self) -> Option<Value> {
         match self.endpoint {
-            Endpoint::Chat => Some(self.chat_chunk(json!({"role": "assistant", "content": ""}), None)),
+            Endpoint::Chat => {
+                Some(self.chat_chunk(json!({"role": "assistant", "content": ""}), None))
+            }
             Endpoint::Completions => None,
         }
     }

@@ -28,7 +28,11 @@ struct ClientGone;
 /// Starts the pump and returns the response whose body it fills.
 pub(crate) fn respond(running: Running, include_usage: bool, client_stall: Duration) -> Response {
     let (sender, receiver) = mpsc::channel(QUEUE_EVENTS);
-    let pump = Pump { sender, include_usage, client_stall };
+    let pump = Pump {
+        sender,
+        include_usage,
+        client_stall,
+    };
     tokio::spawn(pump.run(running));
     let events = stream::unfold(receiver, |mut receiver| async {
         let event: Bytes = receiver.recv().await?;
@@ -36,7 +40,10 @@ pub(crate) fn respond(running: Running, include_usage: bool, client_stall: Durat
     });
     let mut response = Response::new(Body::from_stream(events));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
@@ -81,7 +88,8 @@ impl Pump {
             let step = match self.wait(running, &mut keep_alive, deadline).await {
                 Wake::ClientGone => return Err(ClientGone),
                 Wake::KeepAlive => {
-                    self.send(Bytes::from_static(b": still working\n\n")).await?;
+                    self.send(Bytes::from_static(b": still working\n\n"))
+                        .await?;
                     continue;
                 }
                 Wake::Step(step) => step,

@@ -53,8 +53,8 @@ impl Card {
     pub(crate) fn read(directory: &Path) -> Result<Option<Card>, CardError> {
         let path = directory.join("model.json");
         let mut text = String::new();
-        let read = File::open(&path)
-            .and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text));
+        let read =
+            File::open(&path).and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text));
         match read {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(CardError::Read { path, source }),

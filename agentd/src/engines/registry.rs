@@ -29,7 +29,11 @@ pub(crate) enum Attachment {
     /// It never answered since the agent started.
     Unseen,
     /// It answers.
-    Ready { info: Info, socket: PathBuf, last_answer: Duration },
+    Ready {
+        info: Info,
+        socket: PathBuf,
+        last_answer: Duration,
+    },
     /// It answered before and does no more.
     Lost { reason: String },
 }
@@ -49,14 +53,16 @@ impl Attachment {
     /// The state after `probe` at `now`, a time since some fixed point.
     pub(crate) fn after(self, probe: Probe, now: Duration) -> Attachment {
         match (self, probe) {
-            (_, Probe::Answered { info, socket }) => {
-                Attachment::Ready { info, socket, last_answer: now }
-            }
+            (_, Probe::Answered { info, socket }) => Attachment::Ready {
+                info,
+                socket,
+                last_answer: now,
+            },
             (Attachment::Unseen, Probe::Absent | Probe::Silent { .. }) => Attachment::Unseen,
             (lost @ Attachment::Lost { .. }, Probe::Absent | Probe::Silent { .. }) => lost,
-            (Attachment::Ready { .. }, Probe::Absent) => {
-                Attachment::Lost { reason: "the engine process ended".to_owned() }
-            }
+            (Attachment::Ready { .. }, Probe::Absent) => Attachment::Lost {
+                reason: "the engine process ended".to_owned(),
+            },
             (Attachment::Ready { last_answer, .. }, Probe::Silent { reason })
                 if now.saturating_sub(last_answer) > SILENCE =>
             {
@@ -85,6 +91,8 @@ impl Attachment {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     inner: Mutex<Inner>,
+    /// Why no engine can run on this machine, if so.
+    cannot_serve: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +110,14 @@ pub(crate) struct Proof {
 }
 
 impl Registry {
+    /// A registry of a machine on which no engine can run for the given reason, if there is one.
+    pub(crate) fn new(cannot_serve: Option<String>) -> Registry {
+        Registry {
+            inner: Mutex::default(),
+            cannot_serve,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -122,8 +138,15 @@ impl Registry {
 
     /// Makes `instance` known, with its card.
     pub(crate) fn announce(&self, instance: &str, card: Option<Card>, now_unix: u64) {
-        let engine = Engine { card, attachment: Attachment::Unseen, created_unix: now_unix };
-        self.lock().engines.entry(instance.to_owned()).or_insert(engine);
+        let engine = Engine {
+            card,
+            attachment: Attachment::Unseen,
+            created_unix: now_unix,
+        };
+        self.lock()
+            .engines
+            .entry(instance.to_owned())
+            .or_insert(engine);
     }
 
     /// Whether `instance` is known.
@@ -151,7 +174,11 @@ impl Registry {
         let proof = engine.attachment.socket().map(|socket| Proof {
             instance: instance.to_owned(),
             socket: socket.clone(),
-            cases: engine.card.as_ref().map(|card| card.self_test_cases.clone()).unwrap_or_default(),
+            cases: engine
+                .card
+                .as_ref()
+                .map(|card| card.self_test_cases.clone())
+                .unwrap_or_default(),
         });
         inner.self_test = match proof {
             Some(_) => SelfTest::Running,
@@ -163,24 +190,33 @@ impl Registry {
 
 impl Catalog for Registry {
     fn models(&self) -> Vec<Model> {
-        self.lock().engines.values().filter_map(model).collect()
+        let engines = self.engines();
+        engines
+            .values()
+            .filter_map(|engine| model(engine, self.cannot_serve.clone()))
+            .collect()
     }
 }
 
 /// The model of an engine, once its name is known from the card or from the engine.
-fn model(engine: &Engine) -> Option<Model> {
+fn model(engine: &Engine, cannot_serve: Option<String>) -> Option<Model> {
     let card = engine.card.as_ref();
     let info = engine.attachment.info();
-    let name = info.map(|info| &info.model).or(card.map(|card| &card.name))?;
+    let name = info
+        .map(|info| &info.model)
+        .or(card.map(|card| &card.name))?;
     Some(Model {
         name: name.clone(),
         description: card.and_then(|card| card.description.clone()),
-        self_test: info.map_or(card.is_some_and(|card| card.self_test), |info| info.self_test),
+        self_test: info.map_or(card.is_some_and(|card| card.self_test), |info| {
+            info.self_test
+        }),
         context_tokens: info
             .map(|info| info.context_tokens)
             .or(card.and_then(|card| card.context_tokens)),
         created_unix: engine.created_unix,
         socket: engine.attachment.socket().cloned(),
+        down_reason: cannot_serve,
         fingerprint: info.map(fingerprint),
     })
 }
@@ -204,11 +240,18 @@ mod tests {
     }
 
     fn answered() -> Probe {
-        Probe::Answered { info: info(), socket: "/s".into() }
+        Probe::Answered {
+            info: info(),
+            socket: "/s".into(),
+        }
     }
 
     fn registry() -> Registry {
-        let case = Case { prompt: "p".into(), answer: "a".into(), max_tokens: 3 };
+        let case = Case {
+            prompt: "p".into(),
+            answer: "a".into(),
+            max_tokens: 3,
+        };
         let card = Card {
             name: "m".into(),
             self_test: true,
@@ -229,7 +272,10 @@ mod tests {
         assert_eq!(registry.observe("i", Probe::Absent, T0), None);
         assert!(registry.observe("i", answered(), T0).is_some());
         assert_eq!(registry.observe("i", answered(), T0), None);
-        registry.set_self_test(SelfTest::Failed { detail: "x".into(), cases: 1 });
+        registry.set_self_test(SelfTest::Failed {
+            detail: "x".into(),
+            cases: 1,
+        });
         assert_eq!(registry.observe("i", Probe::Absent, T0), None);
         assert_eq!(registry.self_test(), SelfTest::Pending);
         assert!(registry.observe("i", answered(), T0).is_some());
@@ -238,18 +284,30 @@ mod tests {
 
     #[test]
     fn a_busy_engine_is_kept_and_a_silent_one_given_up() {
-        let silent = || Probe::Silent { reason: "no answer".into() };
+        let silent = || Probe::Silent {
+            reason: "no answer".into(),
+        };
         let ready = Attachment::Unseen.after(answered(), T0);
         let kept = ready.after(silent(), T0 + SILENCE);
         assert!(kept.info().is_some());
         let lost = kept.after(silent(), T0 + SILENCE + Duration::from_secs(1));
-        assert_eq!(lost, Attachment::Lost { reason: "no answer".into() });
+        assert_eq!(
+            lost,
+            Attachment::Lost {
+                reason: "no answer".into()
+            }
+        );
     }
 
     #[test]
     fn a_model_stays_listed_while_its_engine_is_away() {
         let registry = registry();
-        let names = || registry.models().into_iter().map(|m| (m.name, m.socket.is_some()));
+        let names = || {
+            registry
+                .models()
+                .into_iter()
+                .map(|m| (m.name, m.socket.is_some()))
+        };
         assert_eq!(names().collect::<Vec<_>>(), [("m".to_owned(), false)]);
         registry.observe("i", answered(), T0);
         assert_eq!(names().collect::<Vec<_>>(), [("m".to_owned(), true)]);

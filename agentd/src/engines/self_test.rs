@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mnemos_engine_protocol::{
-    ErrorCode, Event, Generate, Message, Prompt, Role, Sampling, Usage,
-};
+use mnemos_engine_protocol::{ErrorCode, Event, Generate, Message, Prompt, Role, Sampling, Usage};
 use mnemos_relay::{EngineError, chain, generate};
 use tokio::time::timeout;
 
@@ -109,7 +107,10 @@ async fn decode(
     number: usize,
     event_deadline: Duration,
 ) -> Result<(String, Usage), CaseError> {
-    let message = Message { role: Role::User, content: case.prompt.clone() };
+    let message = Message {
+        role: Role::User,
+        content: case.prompt.clone(),
+    };
     let request = Generate {
         id: format!("self-test-{number}"),
         prompt: Prompt::Chat(vec![message]),

@@ -76,7 +76,11 @@ fn settle(registry: &Registry, proof: Proof, verdict: Verdict) -> Option<Proof> 
 }
 
 async fn prove(proof: Proof, event_deadline: Duration) -> (Proof, Verdict) {
-    tracing::info!(instance = proof.instance, cases = proof.cases.len(), "self-test starts");
+    tracing::info!(
+        instance = proof.instance,
+        cases = proof.cases.len(),
+        "self-test starts"
+    );
     let verdict = self_test::run(&proof, event_deadline).await;
     (proof, verdict)
 }
@@ -103,7 +107,9 @@ fn announce(registry: &Registry, config: &Config, instance: &str) {
         tracing::warn!(instance, "{}", chain(&error));
         None
     });
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     registry.announce(instance, card, now);
 }
 
@@ -112,13 +118,20 @@ async fn probe(config: Config, instance: String) -> (String, Probe) {
     let probe = match timeout(config.limits.engine_info, info(&socket)).await {
         Ok(Ok(info)) => Probe::Answered { info, socket },
         Ok(Err(EngineError::Connect { source, .. })) if is_absent(&source) => Probe::Absent,
-        Ok(Err(error)) => Probe::Silent { reason: chain(&error) },
-        Err(_) => Probe::Silent { reason: "the engine does not answer".to_owned() },
+        Ok(Err(error)) => Probe::Silent {
+            reason: chain(&error),
+        },
+        Err(_) => Probe::Silent {
+            reason: "the engine does not answer".to_owned(),
+        },
     };
     (instance, probe)
 }
 
 /// No socket, or the process that made it has ended. Anything else (a full backlog) may pass.
 fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
 }

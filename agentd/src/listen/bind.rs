@@ -34,13 +34,18 @@ pub(crate) fn bind(address: IpAddr, port: u16) -> Result<TcpListener, BindError>
 
 fn is_unsupported(error: &io::Error) -> bool {
     let code = error.raw_os_error();
-    [nix::libc::EAFNOSUPPORT, nix::libc::EADDRNOTAVAIL].into_iter().any(|no| code == Some(no))
+    [nix::libc::EAFNOSUPPORT, nix::libc::EADDRNOTAVAIL]
+        .into_iter()
+        .any(|no| code == Some(no))
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, BindError> {
     let open = || {
-        let socket =
-            Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
         if address.is_ipv6() {
             socket.set_only_v6(false)?;
         }

@@ -51,7 +51,11 @@ pub(crate) struct Service {
 }
 
 /// Accepts connections until `stop` turns true, then lets running requests finish for a while.
-pub(crate) async fn serve(listener: TcpListener, service: Service, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    service: Service,
+    mut stop: watch::Receiver<bool>,
+) {
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(service.limits.connections));
     let per_address = Arc::new(PerAddress::default());
@@ -70,14 +74,27 @@ pub(crate) async fn serve(listener: TcpListener, service: Service, mut stop: wat
             }
         };
         // Over the bound, a connection is closed at once: a waiting one would hold a descriptor too.
-        let Ok(slot) = slots.clone().try_acquire_owned() else { continue };
+        let Ok(slot) = slots.clone().try_acquire_owned() else {
+            continue;
+        };
         let limit = service.limits.connections_per_address;
-        let Some(place) = per_address.clone().enter(peer.ip(), limit) else { continue };
+        let Some(place) = per_address.clone().enter(peer.ip(), limit) else {
+            continue;
+        };
         let watcher = graceful.watcher();
-        tokio::spawn(connection(stream, peer, service.clone(), watcher, (slot, place)));
+        tokio::spawn(connection(
+            stream,
+            peer,
+            service.clone(),
+            watcher,
+            (slot, place),
+        ));
     }
     drop(listener);
-    if timeout(service.limits.drain, graceful.shutdown()).await.is_err() {
+    if timeout(service.limits.drain, graceful.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("requests were still running at the end");
     }
 }
@@ -92,13 +109,12 @@ async fn connection(
     if let Err(error) = tune(&stream, service.limits.write_stall) {
         tracing::warn!("cannot set socket options: {error}");
     }
-    match service.tls.clone() {
-        None => exchange(stream, peer, service, watcher).await,
-        Some(tls) => match timeout(service.limits.handshake, tls.accept(stream)).await {
-            Ok(Ok(stream)) => exchange(stream, peer, service, watcher).await,
-            // Scanners and clients that do not trust the CA yet; not the node's failure.
-            Ok(Err(_)) | Err(_) => {}
-        },
+    let Some(tls) = service.tls.clone() else {
+        return exchange(stream, peer, service, watcher).await;
+    };
+    // A failed handshake is a scanner or a client that does not trust the CA yet: not our failure.
+    if let Ok(Ok(stream)) = timeout(service.limits.handshake, tls.accept(stream)).await {
+        exchange(stream, peer, service, watcher).await;
     }
 }
 
@@ -149,7 +165,10 @@ impl PerAddress {
         }
         *count += 1;
         drop(open);
-        Some(Place { per_address: self, address })
+        Some(Place {
+            per_address: self,
+            address,
+        })
     }
 }
 
@@ -161,7 +180,11 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.per_address.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self
+            .per_address
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = open.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {

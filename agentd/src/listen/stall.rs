@@ -19,7 +19,11 @@ pub(crate) struct StallGuard<S> {
 
 impl<S> StallGuard<S> {
     pub(crate) fn new(inner: S, deadline: Duration) -> StallGuard<S> {
-        StallGuard { inner, deadline, stalled: None }
+        StallGuard {
+            inner,
+            deadline,
+            stalled: None,
+        }
     }
 
     /// Passes `poll` on, and turns a stall that is too long into an error.
@@ -33,8 +37,9 @@ impl<S> StallGuard<S> {
             return poll;
         }
         let deadline = self.deadline;
-        let timer =
-            self.stalled.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + deadline)));
+        let timer = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + deadline)));
         ready!(timer.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

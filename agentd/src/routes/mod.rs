@@ -54,11 +54,20 @@ async fn finish(State(node): State<Arc<Node>>, request: Request, next: Next) -> 
     let method = method_label(request.method());
     let mut response = next.run(request).await;
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
-    node.metrics.count_response(route, method, response.status().as_u16());
+    node.metrics
+        .count_response(route, method, response.status().as_u16());
     let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     response
 }
 

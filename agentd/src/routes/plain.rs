@@ -13,14 +13,20 @@ use crate::node::Node;
 
 /// `/ca.crt`, and a redirect for everything else.
 pub(crate) fn plain(node: Arc<Node>) -> Router {
-    Router::new().route("/ca.crt", get(show_ca)).fallback(redirect).with_state(node)
+    Router::new()
+        .route("/ca.crt", get(show_ca))
+        .fallback(redirect)
+        .with_state(node)
 }
 
 /// The certificate in PEM. Compare its SHA-256 with the console's before trusting it.
 async fn show_ca(State(node): State<Arc<Node>>) -> Response {
     let file = format!("attachment; filename=\"{}-ca.crt\"", node.name);
     let headers = [
-        (header::CONTENT_TYPE, "application/x-x509-ca-cert".to_owned()),
+        (
+            header::CONTENT_TYPE,
+            "application/x-x509-ca-cert".to_owned(),
+        ),
         (header::CONTENT_DISPOSITION, file),
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
@@ -31,15 +37,21 @@ async fn show_ca(State(node): State<Arc<Node>>) -> Response {
 /// sent its token in the clear and should learn so.
 async fn redirect(State(node): State<Arc<Node>>, request: Request) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let message = "this port is not encrypted: use https, and consider the token you sent as known";
+        let message =
+            "this port is not encrypted: use https, and consider the token you sent as known";
         return ApiError::field("url", message).into_response();
     }
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = request
+        .headers()
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
     let location = host.and_then(|host| target(host, request.uri(), node.https_port));
     match location.and_then(|location| HeaderValue::try_from(location).ok()) {
-        Some(location) => {
-            (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, location)]).into_response()
-        }
+        Some(location) => (
+            StatusCode::PERMANENT_REDIRECT,
+            [(header::LOCATION, location)],
+        )
+            .into_response(),
         None => ApiError::field("host", "the request has no usable Host header").into_response(),
     }
 }
@@ -47,7 +59,10 @@ async fn redirect(State(node): State<Arc<Node>>, request: Request) -> Response {
 /// The URL over TLS for `uri` on `host`, which may carry the plain port.
 fn target(host: &str, uri: &Uri, https_port: u16) -> Option<String> {
     let authority: axum::http::uri::Authority = host.parse().ok()?;
-    let (name, path) = (authority.host(), uri.path_and_query().map_or("/", |path| path.as_str()));
+    let (name, path) = (
+        authority.host(),
+        uri.path_and_query().map_or("/", |path| path.as_str()),
+    );
     if name.is_empty() || host.contains('@') {
         return None;
     }

@@ -54,9 +54,15 @@ async fn change_power(
     Extension(Peer(peer)): Extension<Peer>,
     request: Request,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let body = timeout(HOSTD_DEADLINE, to_bytes(request.into_body(), ADMIN_BODY_BYTES)).await;
+    let body = timeout(
+        HOSTD_DEADLINE,
+        to_bytes(request.into_body(), ADMIN_BODY_BYTES),
+    )
+    .await;
     let body = body.map_err(|_| ApiError::BodyTimeout)?;
-    let body = body.map_err(|_| ApiError::BodyTooLarge { limit_bytes: ADMIN_BODY_BYTES })?;
+    let body = body.map_err(|_| ApiError::BodyTooLarge {
+        limit_bytes: ADMIN_BODY_BYTES,
+    })?;
     let power: Power = serde_json::from_slice(&body).map_err(|error| {
         let message = format!("send {{\"action\": \"reboot\"}} or \"power_off\": {error}");
         ApiError::field("action", message)
@@ -68,11 +74,18 @@ async fn change_power(
     let request = protocol::Request { operation, actor };
     let done = spawn_blocking(move || client::call(&socket, &request)).await;
     match done {
-        Ok(Ok(())) => Ok((StatusCode::ACCEPTED, Json(json!({"action": operation.name()})))),
+        Ok(Ok(())) => Ok((
+            StatusCode::ACCEPTED,
+            Json(json!({"action": operation.name()})),
+        )),
         Ok(Err(error)) => {
             tracing::error!("{}", chain(&error));
-            Err(ApiError::Unavailable("the root helper did not do it; see the journal".to_owned()))
+            Err(ApiError::Unavailable(
+                "the root helper did not do it; see the journal".to_owned(),
+            ))
         }
-        Err(_) => Err(ApiError::Unavailable("the call to the root helper was lost".to_owned())),
+        Err(_) => Err(ApiError::Unavailable(
+            "the call to the root helper was lost".to_owned(),
+        )),
     }
 }

@@ -4,9 +4,7 @@ use mnemos_engine_protocol::Prompt;
 use serde_json::Value;
 
 use super::fields::Fields;
-use super::sampling::{
-    is_empty, parse_max_tokens, parse_sampling, parse_stop, refuse_unsupported,
-};
+use super::sampling::{is_empty, parse_max_tokens, parse_sampling, parse_stop, refuse_unsupported};
 use super::{Job, parse_delivery, parse_model, parse_object};
 use crate::error::ApiError;
 
@@ -42,13 +40,18 @@ pub fn parse_completion(body: &[u8]) -> Result<Job, ApiError> {
 
 fn parse_prompt(fields: &Fields<'_>) -> Result<String, ApiError> {
     let prompt = match fields.get("prompt") {
-        Some(Value::Array(prompts)) if prompts.len() == 1 => prompts.first().and_then(Value::as_str),
+        Some(Value::Array(prompts)) if prompts.len() == 1 => {
+            prompts.first().and_then(Value::as_str)
+        }
         Some(value) => value.as_str(),
         None => return Err(fields.refuse("prompt", "is required")),
     };
     match prompt {
         Some("") => Err(fields.refuse("prompt", "must not be empty")),
         Some(prompt) => Ok(prompt.to_owned()),
-        None => Err(fields.refuse("prompt", "must be one string; token ids and several prompts are not supported")),
+        None => Err(fields.refuse(
+            "prompt",
+            "must be one string; token ids and several prompts are not supported",
+        )),
     }
 }

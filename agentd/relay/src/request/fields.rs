@@ -14,12 +14,18 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(super) fn new(map: &'a Map<String, Value>) -> Fields<'a> {
-        Fields { map, path: String::new() }
+        Fields {
+            map,
+            path: String::new(),
+        }
     }
 
     /// The object at index `index` of the array `array`.
     pub(super) fn element(map: &'a Map<String, Value>, array: &str, index: usize) -> Fields<'a> {
-        Fields { map, path: format!("{array}[{index}]") }
+        Fields {
+            map,
+            path: format!("{array}[{index}]"),
+        }
     }
 
     /// The full name of `name`, for example `messages[2].role`.
@@ -86,7 +92,10 @@ impl<'a> Fields<'a> {
             Some(number) if range.contains(&number) => Ok(Some(number)),
             _ => {
                 let (start, end) = (range.start(), range.end());
-                Err(self.refuse(name, &format!("must be a whole number from {start} to {end}")))
+                Err(self.refuse(
+                    name,
+                    &format!("must be a whole number from {start} to {end}"),
+                ))
             }
         }
     }
@@ -94,7 +103,10 @@ impl<'a> Fields<'a> {
     pub(super) fn object(&self, name: &str) -> Result<Option<Fields<'a>>, ApiError> {
         match self.get(name) {
             None => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(Fields { map, path: self.name(name) })),
+            Some(Value::Object(map)) => Ok(Some(Fields {
+                map,
+                path: self.name(name),
+            })),
             Some(_) => Err(self.refuse(name, "must be an object")),
         }
     }

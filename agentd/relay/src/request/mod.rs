@@ -56,7 +56,10 @@ fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
 
 fn parse_model(fields: &Fields<'_>) -> Result<String, ApiError> {
     match fields.string("model")? {
-        None | Some("") => Err(ApiError::field("model", "'model' is required; see /v1/models")),
+        None | Some("") => Err(ApiError::field(
+            "model",
+            "'model' is required; see /v1/models",
+        )),
         Some(model) => Ok(model.to_owned()),
     }
 }
@@ -65,15 +68,18 @@ fn parse_delivery(fields: &Fields<'_>) -> Result<Delivery, ApiError> {
     let stream = fields.boolean("stream")?.unwrap_or(false);
     let options = fields.object("stream_options")?;
     match (stream, options) {
-        (true, None) => Ok(Delivery::Stream { include_usage: false }),
+        (true, None) => Ok(Delivery::Stream {
+            include_usage: false,
+        }),
         (true, Some(options)) => {
             let include_usage = options.boolean("include_usage")?.unwrap_or(false);
             Ok(Delivery::Stream { include_usage })
         }
         (false, None) => Ok(Delivery::Whole),
-        (false, Some(_)) => {
-            Err(ApiError::field("stream_options", "'stream_options' needs 'stream': true"))
-        }
+        (false, Some(_)) => Err(ApiError::field(
+            "stream_options",
+            "'stream_options' needs 'stream': true",
+        )),
     }
 }
 

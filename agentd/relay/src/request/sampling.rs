@@ -25,7 +25,10 @@ pub(super) fn parse_sampling(fields: &Fields<'_>) -> Result<Sampling, ApiError> 
     })
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "within -2..=2, an f32 is exact enough")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "within -2..=2, an f32 is exact enough"
+)]
 fn penalty(fields: &Fields<'_>, name: &str) -> Result<f32, ApiError> {
     Ok(fields.number(name, -2.0..=2.0)?.unwrap_or(0.0) as f32)
 }
@@ -50,7 +53,10 @@ fn refuse_seed(fields: &Fields<'_>, temperature: f64) -> Result<(), ApiError> {
 /// `stop`: a string, or at most four, none empty.
 pub(super) fn parse_stop(fields: &Fields<'_>) -> Result<Vec<String>, ApiError> {
     let refuse = || {
-        fields.refuse("stop", "must be a non-empty string or an array of at most 4 non-empty strings")
+        fields.refuse(
+            "stop",
+            "must be a non-empty string or an array of at most 4 non-empty strings",
+        )
     };
     let stops = match fields.get("stop") {
         None => return Ok(Vec::new()),
@@ -77,11 +83,21 @@ pub(super) fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
     let one = |value: &Value| value.as_u64() == Some(1);
     fields.only_if("n", one, "ask once for each answer")?;
     fields.only_if("logit_bias", is_empty, "leave it out")?;
-    fields.only_if("top_k", |value| value.as_i64().is_some_and(|k| k <= 0), "use 'top_p'")?;
+    fields.only_if(
+        "top_k",
+        |value| value.as_i64().is_some_and(|k| k <= 0),
+        "use 'top_p'",
+    )?;
     fields.only_if("min_p", |value| value.as_f64() == Some(0.0), "use 'top_p'")?;
     let neutral = |value: &Value| value.as_f64() == Some(1.0);
     fields.only_if("repetition_penalty", neutral, "use 'frequency_penalty'")?;
-    for name in ["guided_json", "guided_regex", "guided_choice", "guided_grammar", "grammar"] {
+    for name in [
+        "guided_json",
+        "guided_regex",
+        "guided_choice",
+        "guided_grammar",
+        "grammar",
+    ] {
         fields.only_if(name, |_| false, "answers cannot be constrained yet")?;
     }
     Ok(())

@@ -19,7 +19,9 @@ fn completion_with(extra: Value) -> Result<Job, ApiError> {
 }
 
 fn merge(body: &mut Value, extra: Value) {
-    let Value::Object(extra) = extra else { panic!("an object") };
+    let Value::Object(extra) = extra else {
+        panic!("an object")
+    };
     body.as_object_mut().unwrap().extend(extra);
 }
 
@@ -36,7 +38,10 @@ fn refused_param(result: Result<Job, ApiError>) -> String {
 #[test]
 fn chat_defaults_are_openais() {
     let job = chat_with(json!({})).unwrap();
-    let message = Message { role: Role::User, content: "hi".into() };
+    let message = Message {
+        role: Role::User,
+        content: "hi".into(),
+    };
     let sampling = Sampling {
         temperature: 1.0,
         top_p: 1.0,
@@ -58,8 +63,12 @@ fn chat_defaults_are_openais() {
 #[test]
 fn content_parts_and_developer_role_are_understood() {
     let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
-    let job = chat_with(json!({"messages": [{"role": "developer", "content": parts, "name": "x"}]}));
-    let expected = Message { role: Role::System, content: "ab".into() };
+    let job =
+        chat_with(json!({"messages": [{"role": "developer", "content": parts, "name": "x"}]}));
+    let expected = Message {
+        role: Role::System,
+        content: "ab".into(),
+    };
     assert_eq!(job.unwrap().prompt, Prompt::Chat(vec![expected]));
 }
 
@@ -77,9 +86,18 @@ fn harmless_fields_are_accepted() {
 
 #[test]
 fn seed_is_honoured_by_greedy_decoding_only() {
-    assert_eq!(chat_with(json!({"seed": 7, "temperature": 0})).unwrap().sampling.temperature, 0.0);
+    assert_eq!(
+        chat_with(json!({"seed": 7, "temperature": 0}))
+            .unwrap()
+            .sampling
+            .temperature,
+        0.0
+    );
     assert_eq!(refused_param(chat_with(json!({"seed": 7}))), "seed");
-    assert_eq!(refused_param(chat_with(json!({"seed": "x", "temperature": 0}))), "seed");
+    assert_eq!(
+        refused_param(chat_with(json!({"seed": "x", "temperature": 0}))),
+        "seed"
+    );
 }
 
 #[test]
@@ -92,7 +110,12 @@ fn limits_and_stops_are_read() {
     let job = chat_with(extra).unwrap();
     assert_eq!(job.stop, ["a", "b"]);
     assert_eq!(job.max_tokens, Some(5));
-    assert_eq!(job.delivery, Delivery::Stream { include_usage: true });
+    assert_eq!(
+        job.delivery,
+        Delivery::Stream {
+            include_usage: true
+        }
+    );
     let sampling = Sampling {
         temperature: 0.5,
         top_p: 0.9,
@@ -104,7 +127,7 @@ fn limits_and_stops_are_read() {
 }
 
 #[test]
-fn chat_refusals_name_the_field() {
+fn model_and_messages_are_refused_by_name() {
     let cases = [
         (json!({"model": null}), "model"),
         (json!({"model": 3}), "model"),
@@ -113,12 +136,27 @@ fn chat_refusals_name_the_field() {
         (json!({"messages": []}), "messages"),
         (json!({"messages": "hi"}), "messages"),
         (json!({"messages": ["hi"]}), "messages[0]"),
-        (json!({"messages": [{"role": "user"}]}), "messages[0].content"),
+        (
+            json!({"messages": [{"role": "user"}]}),
+            "messages[0].content",
+        ),
         (json!({"messages": [{"content": "x"}]}), "messages[0].role"),
-        (json!({"messages": [{"role": "king", "content": "x"}]}), "messages[0].role"),
-        (json!({"messages": [{"role": "tool", "content": "x"}]}), "messages[0].role"),
-        (json!({"messages": [{"role": "user", "content": []}]}), "messages[0].content"),
-        (json!({"messages": [{"role": "user", "content": [1]}]}), "messages[0].content[0]"),
+        (
+            json!({"messages": [{"role": "king", "content": "x"}]}),
+            "messages[0].role",
+        ),
+        (
+            json!({"messages": [{"role": "tool", "content": "x"}]}),
+            "messages[0].role",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": []}]}),
+            "messages[0].content",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": [1]}]}),
+            "messages[0].content[0]",
+        ),
         (
             json!({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
             "messages[0].content[0].type",
@@ -127,6 +165,15 @@ fn chat_refusals_name_the_field() {
             json!({"messages": [{"role": "user", "content": [{"type": "text"}]}]}),
             "messages[0].content[0].text",
         ),
+    ];
+    for (extra, param) in cases {
+        assert_eq!(refused_param(chat_with(extra.clone())), param, "{extra}");
+    }
+}
+
+#[test]
+fn values_out_of_range_are_refused_by_name() {
+    let cases = [
         (json!({"temperature": -0.1}), "temperature"),
         (json!({"temperature": 2.1}), "temperature"),
         (json!({"temperature": "hot"}), "temperature"),
@@ -138,23 +185,47 @@ fn chat_refusals_name_the_field() {
         (json!({"max_tokens": -1}), "max_tokens"),
         (json!({"max_tokens": 1.5}), "max_tokens"),
         (json!({"max_tokens": 4294967296u64}), "max_tokens"),
-        (json!({"max_tokens": 1, "max_completion_tokens": 2}), "max_tokens"),
+        (
+            json!({"max_tokens": 1, "max_completion_tokens": 2}),
+            "max_tokens",
+        ),
         (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop"),
         (json!({"stop": [""]}), "stop"),
         (json!({"stop": ""}), "stop"),
         (json!({"stop": [1]}), "stop"),
         (json!({"stop": 1}), "stop"),
         (json!({"stream": "yes"}), "stream"),
-        (json!({"stream_options": {"include_usage": true}}), "stream_options"),
-        (json!({"stream": true, "stream_options": 1}), "stream_options"),
-        (json!({"stream": true, "stream_options": {"include_usage": 1}}), "stream_options.include_usage"),
+        (
+            json!({"stream_options": {"include_usage": true}}),
+            "stream_options",
+        ),
+        (
+            json!({"stream": true, "stream_options": 1}),
+            "stream_options",
+        ),
+        (
+            json!({"stream": true, "stream_options": {"include_usage": 1}}),
+            "stream_options.include_usage",
+        ),
+    ];
+    for (extra, param) in cases {
+        assert_eq!(refused_param(chat_with(extra.clone())), param, "{extra}");
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    let cases = [
         (json!({"n": 2}), "n"),
         (json!({"logprobs": true}), "logprobs"),
         (json!({"top_logprobs": 3}), "top_logprobs"),
         (json!({"tools": [{"type": "function"}]}), "tools"),
         (json!({"tool_choice": "required"}), "tool_choice"),
         (json!({"functions": [{}]}), "functions"),
-        (json!({"response_format": {"type": "json_object"}}), "response_format"),
+        (
+            json!({"response_format": {"type": "json_object"}}),
+            "response_format",
+        ),
         (json!({"logit_bias": {"5": 1}}), "logit_bias"),
         (json!({"audio": {"voice": "x"}}), "audio"),
         (json!({"modalities": ["text", "audio"]}), "modalities"),
@@ -179,23 +250,50 @@ fn completion_refusals_name_the_field() {
         (json!({"logprobs": 0}), "logprobs"),
     ];
     for (extra, param) in cases {
-        assert_eq!(refused_param(completion_with(extra.clone())), param, "{extra}");
+        assert_eq!(
+            refused_param(completion_with(extra.clone())),
+            param,
+            "{extra}"
+        );
     }
 }
 
 #[test]
 fn what_is_not_an_object_is_refused_as_json() {
     for body in ["", "{", "[]", "3", "\"x\"", "{\"model\":\"m\",}", "\u{0}"] {
-        assert!(matches!(parse_chat(body.as_bytes()), Err(ApiError::Json(_))), "{body}");
+        assert!(
+            matches!(parse_chat(body.as_bytes()), Err(ApiError::Json(_))),
+            "{body}"
+        );
     }
     let deep = "[".repeat(100_000);
-    assert!(matches!(parse_chat(deep.as_bytes()), Err(ApiError::Json(_))));
+    assert!(matches!(
+        parse_chat(deep.as_bytes()),
+        Err(ApiError::Json(_))
+    ));
 }
 
 const NAMES: &[&str] = &[
-    "model", "messages", "prompt", "stop", "temperature", "top_p", "seed", "n", "max_tokens",
-    "stream", "stream_options", "include_usage", "role", "content", "type", "text", "tools",
-    "response_format", "modalities", "logprobs",
+    "model",
+    "messages",
+    "prompt",
+    "stop",
+    "temperature",
+    "top_p",
+    "seed",
+    "n",
+    "max_tokens",
+    "stream",
+    "stream_options",
+    "include_usage",
+    "role",
+    "content",
+    "type",
+    "text",
+    "tools",
+    "response_format",
+    "modalities",
+    "logprobs",
 ];
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -211,7 +309,11 @@ fn any_json() -> impl Strategy<Value = Value> {
         prop_oneof![
             prop::collection::vec(inner, 0..4).prop_map(Value::from),
             prop::collection::vec(entry, 0..8).prop_map(|all| {
-                Value::Object(all.into_iter().map(|(name, v)| (name.to_owned(), v)).collect())
+                Value::Object(
+                    all.into_iter()
+                        .map(|(name, v)| (name.to_owned(), v))
+                        .collect(),
+                )
             }),
         ]
     })
