@@ -89,14 +89,24 @@ impl Authority {
         name: &str,
     ) -> Result<Authority, AuthorityError> {
         let key = KeyPair::from_pem(key).map_err(doing("read ca.key"))?;
-        let mismatch = || AuthorityError::Mismatch { directory: directory.display().to_string() };
+        let mismatch = || AuthorityError::Mismatch {
+            directory: directory.display().to_string(),
+        };
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| mismatch())?;
         // The certificate contains the public key as it is.
         let public_key = key.public_key_raw();
-        if !der.windows(public_key.len()).any(|window| window == public_key) {
+        if !der
+            .windows(public_key.len())
+            .any(|window| window == public_key)
+        {
             return Err(mismatch());
         }
-        Ok(Authority { key, der, pem, name: name.to_owned() })
+        Ok(Authority {
+            key,
+            der,
+            pem,
+            name: name.to_owned(),
+        })
     }
 
     fn create(directory: &Path, name: &str) -> Result<Authority, AuthorityError> {
@@ -104,13 +114,20 @@ impl Authority {
             KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(doing("make the CA key"))?;
         let mut params = issuer_params(&key, name);
         params.serial_number = Some(random_serial()?);
-        let certificate = params.self_signed(&key).map_err(doing("make the CA certificate"))?;
+        let certificate = params
+            .self_signed(&key)
+            .map_err(doing("make the CA certificate"))?;
         let (der, pem) = (certificate.der().clone(), certificate.pem());
         // The name comes last: without it the three files count as absent.
         state::write(&directory.join("ca.key"), &key.serialize_pem())?;
         state::write(&directory.join("ca.crt"), &pem)?;
         state::write(&directory.join("ca.name"), &format!("{name}\n"))?;
-        Ok(Authority { key, der, pem, name: name.to_owned() })
+        Ok(Authority {
+            key,
+            der,
+            pem,
+            name: name.to_owned(),
+        })
     }
 
     /// The certificate in PEM, as port 80 serves it.
@@ -123,7 +140,11 @@ impl Authority {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         let digest = digest(&SHA256, &self.der);
-        let pairs: Vec<String> = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+        let pairs: Vec<String> = digest
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02X}"))
+            .collect();
         format!("SHA256:{}", pairs.join(":"))
     }
 
@@ -147,7 +168,9 @@ impl Authority {
         let failed = doing("make the server certificate");
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(&failed)?;
         let mut params = CertificateParams::new(self.dns_names()).map_err(&failed)?;
-        params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
+        params
+            .subject_alt_names
+            .extend(addresses.iter().copied().map(SanType::IpAddress));
         params.distinguished_name = common_name(&self.name);
         params.not_before = window.not_before;
         params.not_after = window.not_after;
@@ -186,21 +209,33 @@ fn issuer_params(key: &KeyPair, name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     // Two authorities never share a subject: browsers look issuers up by it.
     let digest = digest(&SHA256, key.public_key_raw());
-    let id: String = digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let id: String = digest
+        .as_ref()
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     params.distinguished_name = common_name(&format!("MNEMOS {name} CA {id}"));
     params.not_before = window.not_before;
     params.not_after = window.not_after;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.name_constraints = Some(NameConstraints {
-        permitted_subtrees: permitted_names(name).into_iter().map(GeneralSubtree::DnsName).collect(),
+        permitted_subtrees: permitted_names(name)
+            .into_iter()
+            .map(GeneralSubtree::DnsName)
+            .collect(),
         excluded_subtrees: Vec::new(),
     });
     params
 }
 
 fn permitted_names(name: &str) -> Vec<String> {
-    let mut names = vec![name.to_owned(), format!("{name}.local"), LOCALHOST.to_owned()];
+    let mut names = vec![
+        name.to_owned(),
+        format!("{name}.local"),
+        LOCALHOST.to_owned(),
+    ];
     names.dedup();
     names
 }
@@ -213,7 +248,9 @@ fn common_name(text: &str) -> DistinguishedName {
 
 fn random_serial() -> Result<SerialNumber, AuthorityError> {
     let mut bytes = [0u8; SERIAL_BYTES];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| AuthorityError::Random)?;
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| AuthorityError::Random)?;
     // Positive and of full length.
     bytes[0] = bytes[0] & 0x7f | 0x40;
     Ok(SerialNumber::from(bytes.to_vec()))

@@ -108,13 +108,21 @@ impl Identity {
 
 impl ResolvesServerCert for Identity {
     fn resolve(&self, _client_hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.read().unwrap_or_else(PoisonError::into_inner).clone())
+        Some(
+            self.current
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        )
     }
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Identity").field("name", &self.authority.name()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Identity")
+            .field("name", &self.authority.name())
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,7 +138,10 @@ fn issue(
     addresses: &BTreeSet<IpAddr>,
     now: OffsetDateTime,
 ) -> Result<(Covers, CertifiedKey), IdentityError> {
-    let covers = Covers { addresses: addresses.clone(), window: Window::of_server(now) };
+    let covers = Covers {
+        addresses: addresses.clone(),
+        window: Window::of_server(now),
+    };
     let listed: Vec<IpAddr> = addresses.iter().copied().collect();
     let issued = authority.issue(&listed, covers.window)?;
     let key = certified(&issued)?;

@@ -46,25 +46,36 @@ pub(crate) fn ensure_directory(directory: &Path) -> Result<(), StateError> {
         .recursive(true)
         .mode(0o700)
         .create(directory)
-        .map_err(|source| StateError::CreateDirectory { path: directory.to_owned(), source })
+        .map_err(|source| StateError::CreateDirectory {
+            path: directory.to_owned(),
+            source,
+        })
 }
 
 /// The text of `path`, or `None` when there is no such file.
 pub(crate) fn read(path: &Path) -> Result<Option<String>, StateError> {
-    let failed = |source| StateError::Read { path: path.to_owned(), source };
+    let failed = |source| StateError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
     let mut text = String::new();
-    file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(failed)?;
+    file.take(MAX_FILE_BYTES)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
     Ok(Some(text))
 }
 
 /// Replaces `path` by `text`, mode 0600. A power cut leaves the old file or the new one.
 pub(crate) fn write(path: &Path, text: &str) -> Result<(), StateError> {
-    let failed = |source| StateError::Write { path: path.to_owned(), source };
+    let failed = |source| StateError::Write {
+        path: path.to_owned(),
+        source,
+    };
     let temporary = path.with_extension("new");
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
@@ -76,6 +87,8 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), StateError> {
         .mode(0o600)
         .open(&temporary)
         .map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
     fs::rename(&temporary, path).map_err(failed)
 }

@@ -50,7 +50,9 @@ impl Token {
 
     fn random() -> Result<Token, TokenError> {
         let mut bytes = [0u8; RANDOM_BYTES];
-        SystemRandom::new().fill(&mut bytes).map_err(|_| TokenError::Random)?;
+        SystemRandom::new()
+            .fill(&mut bytes)
+            .map_err(|_| TokenError::Random)?;
         Ok(Token(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
     }
 
@@ -103,7 +105,12 @@ mod tests {
 
     #[test]
     fn only_whole_tokens_are_read_back() {
-        for text in ["", "mn-", "mn-abc", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
+        for text in [
+            "",
+            "mn-",
+            "mn-abc",
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        ] {
             assert!(Token::parse(text).is_none(), "{text}");
         }
         let token = Token::random().unwrap();

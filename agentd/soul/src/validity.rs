@@ -53,14 +53,21 @@ impl Window {
 
     /// `start end` in seconds since 1970, as kept beside the certificate.
     pub(crate) fn to_text(self) -> String {
-        format!("{} {}", self.not_before.unix_timestamp(), self.not_after.unix_timestamp())
+        format!(
+            "{} {}",
+            self.not_before.unix_timestamp(),
+            self.not_after.unix_timestamp()
+        )
     }
 
     /// The reverse of [`Window::to_text`].
     pub(crate) fn parse(text: &str) -> Option<Window> {
         let (start, end) = text.split_once(' ')?;
         let parse = |text: &str| OffsetDateTime::from_unix_timestamp(text.parse().ok()?).ok();
-        Some(Window { not_before: parse(start)?, not_after: parse(end)? })
+        Some(Window {
+            not_before: parse(start)?,
+            not_after: parse(end)?,
+        })
     }
 }
 
@@ -90,7 +97,10 @@ mod tests {
         for days in [-9_000, 0, 1, 400, 3_000, 9_400, 40_000] {
             let window = Window::of_server(day(days));
             let whole = window.not_after - window.not_before;
-            assert!(whole > Duration::ZERO && whole <= Duration::days(825), "day {days}");
+            assert!(
+                whole > Duration::ZERO && whole <= Duration::days(825),
+                "day {days}"
+            );
         }
     }
 
