@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
@@ -23,10 +23,8 @@ const SELF: &str = "/mnemos-injector";
     reason = "the one module that starts processes"
 )]
 pub(crate) fn leave_child_and_become_init() -> io::Result<()> {
-    let mut child = Command::new(SELF);
-    child.arg(SERVE).stdin(Stdio::null()).stdout(Stdio::null());
-    // PID 1 reaps it; this program is about to be replaced.
-    drop(child.stdin(Stdio::inherit()).spawn()?);
+    // PID 1 reaps the child; this program is about to be replaced. It inherits the console: there is no /dev/null yet.
+    drop(Command::new(SELF).arg(SERVE).spawn()?);
     Err(Command::new("/init")
         .args(std::env::args_os().skip(1))
         .exec())
