@@ -18,6 +18,8 @@ let failures = 0;
 let sampledAt = performance.now();
 /** After a restart or a power-off from this page, silence is expected. */
 let powerAsked = null;
+/** The node answers, but a notice about the last restart or power-off stands. */
+let powerNotice = false;
 
 /** Shows one of the three faces of the page. */
 function only(shown) {
@@ -37,10 +39,13 @@ async function poll() {
   let wait = POLL_MS;
   try {
     const status = await api.status();
-    if (failures > 0) powerAsked = null;
+    if (failures > 0) {
+      powerAsked = null;
+      powerNotice = false;
+    }
     failures = 0;
     only("app");
-    element("connection").hidden = powerAsked === null;
+    element("connection").hidden = !powerNotice;
     element("content").classList.remove("stale");
     view.show(status);
     chat.setEngines(status.engines);
@@ -110,8 +115,10 @@ async function askPower(action) {
     element("connection-text").textContent = EXPECTED_SILENCE[action];
   } catch (error) {
     if (error.kind === "token") return signIn(error.message);
-    element("connection-text").textContent = `The node was not told: ${error.message}`;
+    element("connection").className = "notice bad";
+    element("connection-text").textContent = `Nothing was done. ${error.message}`;
   }
+  powerNotice = true;
   element("connection").hidden = false;
 }
 
@@ -126,7 +133,10 @@ element("token-show").addEventListener("change", (event) => {
   element("token").type = event.target.checked ? "text" : "password";
 });
 element("sign-out").addEventListener("click", () => signIn());
-element("retry").addEventListener("click", poll);
+element("retry").addEventListener("click", () => {
+  powerNotice = false;
+  poll();
+});
 for (const button of document.querySelectorAll("[data-power]")) {
   button.addEventListener("click", () => askPower(button.dataset.power));
 }

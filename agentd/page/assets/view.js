@@ -55,6 +55,7 @@ const ENGINE_STATES = {
 };
 
 function engines(list) {
+  element("no-engine").hidden = list.length > 0;
   replaceIfChanged(element("engines"), list, (engine) => {
     const box = make("div", undefined, "engine");
     const [className, word] = ENGINE_STATES[engine.state] ?? ["warn", engine.state];

@@ -19,7 +19,7 @@ pub(super) fn lines(picture: &Picture, columns: usize) -> Vec<Line> {
             lines.extend(address(picture, status));
             lines.push(row("Token", Style::Bold, &status.token));
             lines.extend(fingerprint(status, columns));
-            lines.extend(status.engines.iter().map(model));
+            lines.extend(models(&status.engines));
             lines.push(self_test(&status.self_test));
             lines.push(memory(status.memory));
         }
@@ -76,6 +76,13 @@ fn fingerprint(status: &Status, columns: usize) -> Vec<Line> {
         .enumerate()
         .map(|(index, part)| row(label(index), Style::Plain, part))
         .collect()
+}
+
+fn models(engines: &[Engine]) -> Vec<Line> {
+    match engines {
+        [] => vec![row("Model", Style::Warn, "none is loaded yet")],
+        engines => engines.iter().map(model).collect(),
+    }
 }
 
 fn model(engine: &Engine) -> Line {
