@@ -76,7 +76,7 @@ pub(crate) async fn serve(listener: UnixListener, node: Arc<Node>) {
         let Ok(slot) = slots.clone().try_acquire_owned() else {
             continue;
         };
-        if !is_allowed(&stream, node.config.console_uid) {
+        if !is_peer_allowed(&stream, node.config.console_uid) {
             continue;
         }
         let service = TowerToHyperService::new(router(node.clone()));
@@ -91,9 +91,9 @@ pub(crate) async fn serve(listener: UnixListener, node: Arc<Node>) {
     }
 }
 
-fn is_allowed(stream: &UnixStream, console_uid: u32) -> bool {
+fn is_peer_allowed(stream: &UnixStream, console_uid: u32) -> bool {
     match stream.peer_cred() {
-        Ok(peer) if peer.uid() == ROOT_UID || peer.uid() == console_uid => true,
+        Ok(peer) if is_allowed(peer.uid(), console_uid) => true,
         Ok(peer) => {
             tracing::warn!(uid = peer.uid(), "local socket refused");
             false
@@ -103,6 +103,10 @@ fn is_allowed(stream: &UnixStream, console_uid: u32) -> bool {
             false
         }
     }
+}
+
+fn is_allowed(uid: u32, console_uid: u32) -> bool {
+    uid == ROOT_UID || uid == console_uid
 }
 
 fn router(node: Arc<Node>) -> Router {
@@ -116,4 +120,18 @@ async fn show_status(State(node): State<Arc<Node>>) -> Json<Value> {
     let mut status = json!(status::of(&node, now_rfc3339()));
     status["token"] = node.token.reveal().into();
     Json(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_and_the_console_get_the_token() {
+        assert!(is_allowed(0, 902));
+        assert!(is_allowed(902, 902));
+        for stranger in [900, 901, 65534] {
+            assert!(!is_allowed(stranger, 902), "{stranger}");
+        }
+    }
 }

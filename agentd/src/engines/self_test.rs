@@ -159,6 +159,40 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_wrong_answer_settles_and_a_lost_engine_does_not() {
+        let case = Case {
+            prompt: "p".into(),
+            answer: "right".into(),
+            max_tokens: 3,
+        };
+        let usage = Usage {
+            prompt_tokens: 1,
+            completion_tokens: 1,
+            prefill_ms: 1.0,
+            decode_ms: 1.0,
+        };
+        let judged = |decoded| judge(&case, 1, decoded, 1);
+        assert!(judged(Ok(("right".into(), usage))).is_ok());
+        let wrong = judged(Ok(("right ".into(), usage)));
+        assert!(matches!(
+            wrong,
+            Err(Verdict::Settled(SelfTest::Failed { .. }))
+        ));
+        let silent = judged(Err(CaseError::Silent(3)));
+        assert!(matches!(
+            silent,
+            Err(Verdict::Settled(SelfTest::Failed { .. }))
+        ));
+        let gone = judged(Err(EngineError::Gone.into()));
+        assert!(matches!(gone, Err(Verdict::Interrupted(_))));
+        let busy = CaseError::Refused {
+            code: ErrorCode::Busy,
+            message: "full".into(),
+        };
+        assert!(matches!(judged(Err(busy)), Err(Verdict::Interrupted(_))));
+    }
+
+    #[test]
     fn speeds_are_over_all_cases() {
         let usage = |prompt_tokens, completion_tokens, prefill_ms, decode_ms| Usage {
             prompt_tokens,

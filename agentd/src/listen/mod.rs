@@ -66,7 +66,11 @@ pub(crate) async fn serve(
             _ = stop.wait_for(|stop| *stop) => break,
         };
         let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+            // On the IPv6 wildcard, IPv4 clients come as `::ffff:a.b.c.d`.
+            Ok((stream, peer)) => (
+                stream,
+                SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+            ),
             Err(error) => {
                 tracing::warn!("cannot accept a connection: {error}");
                 pause.tick().await;

@@ -289,6 +289,46 @@ async fn slow_clients_are_cut_off() {
 }
 
 #[tokio::test]
+async fn idle_connections_are_closed() {
+    let mut limits = limits();
+    limits.head = Duration::from_millis(300);
+    let bench = Bench::start(limits).await;
+    let mut unused = bench.client.connect().await;
+    let mut rest = Vec::new();
+    let _ = timeout(DEADLINE, unused.read_to_end(&mut rest))
+        .await
+        .unwrap();
+    assert!(rest.is_empty());
+    let mut used = bench.client.connect().await;
+    used.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let _ = timeout(DEADLINE, used.read_to_end(&mut rest))
+        .await
+        .unwrap();
+    assert!(String::from_utf8_lossy(&rest).starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn a_request_that_runs_when_the_agent_stops_is_finished() {
+    let mut limits = limits();
+    limits.drain = DEADLINE;
+    let (bench, engine) = Bench::ready(limits).await;
+    let body = json!({"model": MODEL, "messages": [{"role": "user", "content": "slow"}]});
+    let client = bench.client.clone();
+    let running =
+        tokio::spawn(async move { client.post("/v1/chat/completions", &body).await.status });
+    wait_for("the engine works", async || engine.requests().len() == 1).await;
+    let address = bench.agent.https;
+    let stopping = tokio::spawn(bench.agent.stop());
+    let closed = async || TcpStream::connect(address).await.is_err();
+    wait_for("the port is closed", closed).await;
+    engine.go_on();
+    assert_eq!(timeout(DEADLINE, running).await.unwrap().unwrap(), 200);
+    timeout(DEADLINE, stopping).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn connections_are_bounded_and_freed() {
     let mut limits = limits();
     limits.connections_per_address = 2;

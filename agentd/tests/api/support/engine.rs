@@ -9,6 +9,7 @@ use mnemos_engine_protocol::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::{MODEL, wait_for};
@@ -27,6 +28,8 @@ struct Seen {
     cancelled: Vec<String>,
     /// Whether self-test prompts get a wrong answer.
     lies: bool,
+    /// Opened by [`ScriptedEngine::go_on`].
+    gate: Arc<Notify>,
 }
 
 impl ScriptedEngine {
@@ -73,6 +76,11 @@ impl ScriptedEngine {
         .await;
     }
 
+    /// Lets a request for "slow" go on.
+    pub(crate) fn go_on(&self) {
+        self.seen.lock().unwrap().gate.notify_one();
+    }
+
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }
@@ -106,8 +114,7 @@ async fn serve(mut stream: UnixStream, seen: Arc<Mutex<Seen>>) {
         Request::Info => drop(send(&mut stream, &Event::Info(info())).await),
         Request::Generate(request) => {
             let id = request.id.clone();
-            let lies = seen.lock().unwrap().lies;
-            let script = script(&request, lies);
+            let script = script(&request, &seen.lock().unwrap());
             seen.lock().unwrap().requests.push(request);
             if !play(&mut stream, &script).await {
                 seen.lock().unwrap().cancelled.push(id);
@@ -137,13 +144,15 @@ enum Play {
     Say(Event),
     /// Waits until the client closes.
     Wait,
+    /// Waits until the test opens the gate.
+    Gate(Arc<Notify>),
     /// Text without end.
     Flood,
     /// Ends the connection.
     Die,
 }
 
-fn script(request: &Generate, lies: bool) -> Vec<Play> {
+fn script(request: &Generate, seen: &Seen) -> Vec<Play> {
     let text = match &request.prompt {
         Prompt::Chat(messages) => messages.last().unwrap().content.as_str(),
         Prompt::Text(text) => text,
@@ -160,6 +169,12 @@ fn script(request: &Generate, lies: bool) -> Vec<Play> {
         "die early" => vec![Play::Die],
         "die" => vec![started(), delta("Hel"), Play::Die],
         "hang" => vec![started(), delta("Hel"), Play::Wait],
+        "slow" => vec![
+            started(),
+            Play::Gate(seen.gate.clone()),
+            delta("Hello"),
+            done(),
+        ],
         "silent" => vec![Play::Wait],
         "flood" => vec![started(), Play::Flood],
         "too long" => vec![error(ErrorCode::ContextLengthExceeded)],
@@ -167,7 +182,7 @@ fn script(request: &Generate, lies: bool) -> Vec<Play> {
         "timeout" => vec![error(ErrorCode::Timeout)],
         "fail" => vec![started(), delta("Hel"), error(ErrorCode::Internal)],
         "garbage" => vec![Play::Say(Event::Info(info()))],
-        _ if lies => vec![started(), delta("Goodbye"), done()],
+        _ if seen.lies => vec![started(), delta("Goodbye"), done()],
         _ => vec![started(), delta("Hel"), delta("lo"), done()],
     }
 }
@@ -203,6 +218,7 @@ async fn play(stream: &mut UnixStream, script: &[Play]) -> bool {
                 );
                 return false;
             }
+            Play::Gate(gate) => gate.notified().await,
             Play::Flood => {
                 let event = Event::Delta {
                     text: "flood ".repeat(1000),
