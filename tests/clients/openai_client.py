@@ -32,6 +32,8 @@ def main(base_url, ca_file, token):
             say({"error": describe(error, error.status_code)})
         except openai.APIError as error:
             say({"error": describe(error, None)})
+        except httpx2.TransportError as error:
+            say({"error": {"class": type(error).__name__, "message": str(error)}})
 
 
 def describe(error, status):
