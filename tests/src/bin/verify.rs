@@ -128,15 +128,7 @@ impl Verify {
         let epoch = source_date_epoch(&self.checkout)?;
         let builder = Builder::prepare(&self.cache, &self.checkout, epoch)?;
         let command = |words: &[&str]| {
-            let mut cargo = builder.command("/src/agentd/neuron", &[], "cargo");
-            cargo.args([
-                words[0],
-                "--release",
-                "--locked",
-                "--offline",
-                "--target-dir",
-                "/target/neuron",
-            ]);
+            let mut cargo = builder.cargo("/src/agentd/neuron", words[0], "/target/neuron");
             cargo.args(&words[1..]);
             cargo
         };
