@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::fs::OFlags;
@@ -81,6 +82,24 @@ impl Console {
                 .collect(),
             screen: Terminal::open(SCREEN),
             screen_is_ours: true,
+        }
+    }
+
+    /// For a name space, whose consoles belong to somebody else: the log on stderr, JSON lines on stdout, no screen.
+    pub fn standard() -> Console {
+        let file = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().ok().map(File::from);
+        let stdout = file(rustix::stdio::stdout());
+        Console {
+            kmsg: file(rustix::stdio::stderr()),
+            serial: stdout
+                .into_iter()
+                .map(|file| Terminal {
+                    file,
+                    pending: Vec::new(),
+                })
+                .collect(),
+            screen: None,
+            screen_is_ours: false,
         }
     }
 

@@ -134,7 +134,7 @@ fn in_namespace(arguments: &[String]) -> ExitCode {
         signals,
         cgroups,
         Vec::new(),
-        Console::open(),
+        Console::standard(),
         Ending::Namespace,
     ) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,8 @@
 //! Control groups: PID 1 in `/init.scope`, each service in `/system.slice/NAME`, which is also how journald and others
 //! tell services apart.
 
-use std::fs::{self, File};
+use std::collections::BTreeSet;
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,18 @@ const INIT_MEMORY_MIN_BYTES: u64 = 16 << 20;
 pub struct Cgroups {
     slice: PathBuf,
     memory_bytes: u64,
+    /// Groups that were killed and not made anew since; see [`Entry::Moved`].
+    killed: BTreeSet<String>,
+}
+
+/// How a child gets into its group.
+pub enum Entry {
+    /// `CLONE_INTO_CGROUP` with this directory: it is in from its first instruction.
+    Cloned(OwnedFd),
+    /// It writes itself into this `cgroup.procs` first of all. Kernels since 6.12.16 kill whatever is cloned into a group
+    /// on which `cgroup.kill` was ever used: `cgroup_css_set_fork` notes the kill count of the parent's group, and
+    /// `cgroup_post_fork` compares it with that of the new one. (Seen on 6.18.)
+    Moved(OwnedFd),
 }
 
 impl Cgroups {
@@ -45,16 +58,24 @@ impl Cgroups {
         Ok(Cgroups {
             slice,
             memory_bytes,
+            killed: BTreeSet::new(),
         })
     }
 
-    /// Makes the group of `unit` and sets its limits; the child is cloned into the returned directory.
+    /// Makes the group of `unit` and sets its limits.
     ///
     /// # Errors
     /// When the group cannot be made or opened. Limits that could not be set come back as sentences: a service without
     /// its limit is better than no service.
-    pub fn prepare(&self, unit: &str, limits: &CgroupLimits) -> io::Result<(OwnedFd, Vec<String>)> {
+    pub fn prepare(
+        &mut self,
+        unit: &str,
+        limits: &CgroupLimits,
+    ) -> io::Result<(Entry, Vec<String>)> {
         let group = self.slice.join(unit);
+        if self.killed.contains(unit) && fs::remove_dir(&group).is_ok() {
+            self.killed.remove(unit);
+        }
         make(&group)?;
         let mut unset = Vec::new();
         for (file, value) in files(limits, self.memory_bytes) {
@@ -62,20 +83,24 @@ impl Cgroups {
                 unset.push(format!("{unit}: cannot set {file} to {value}: {error}"));
             }
         }
-        let directory = rustix::fs::open(
-            &group,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
-        Ok((directory, unset))
+        let open =
+            |path: &Path, flags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty());
+        let entry = if self.killed.contains(unit) {
+            Entry::Moved(open(&group.join("cgroup.procs"), OFlags::WRONLY)?)
+        } else {
+            Entry::Cloned(open(&group, OFlags::PATH | OFlags::DIRECTORY)?)
+        };
+        Ok((entry, unset))
     }
 
     /// Kills every process in the group of `unit`.
-    pub fn kill(&self, unit: &str) {
+    pub fn kill(&mut self, unit: &str) {
         let group = self.slice.join(unit);
-        // Absent when the unit never started.
-        if let Ok(mut file) = File::options().write(true).open(group.join("cgroup.kill")) {
-            let _ = io::Write::write(&mut file, b"1");
+        // Absent when the unit never started; empty is the normal case.
+        let events = fs::read_to_string(group.join("cgroup.events")).unwrap_or_default();
+        if events.lines().any(|line| line == "populated 1") {
+            self.killed.insert(unit.to_owned());
+            let _ = fs::write(group.join("cgroup.kill"), "1");
         }
     }
 }

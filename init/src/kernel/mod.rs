@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-pub use cgroup::Cgroups;
+pub use cgroup::{Cgroups, Entry};
 pub use leave::Ending;
 pub use plan::{PlanError, Surroundings, plan};
 pub use power::PowerButtons;
@@ -132,7 +132,8 @@ impl<'u> Kernel<'u> {
             watchdog: None,
             processes: Processes::default(),
             notify,
-            queued: VecDeque::new(),
+            // The first tick starts the units; without it the loop would wait for somebody else to begin.
+            queued: VecDeque::from([Event::Tick]),
             report_wanted: false,
             report_written: None,
             problems: Vec::new(),
@@ -181,7 +182,7 @@ impl<'u> Kernel<'u> {
             }
             Action::Signal { run, signal } => self.processes.signal(run, signal),
             Action::KillGroup { unit } => {
-                if let Some(cgroups) = &self.cgroups {
+                if let Some(cgroups) = &mut self.cgroups {
                     cgroups.kill(&self.units.unit(unit).name);
                 }
             }
@@ -356,7 +357,7 @@ impl<'u> Kernel<'u> {
         };
         let plan =
             plan(unit, service, command, &around).map_err(|error| failed(crate::chain(&error)))?;
-        let group = match &self.cgroups {
+        let group = match &mut self.cgroups {
             Some(cgroups) => {
                 let (group, unset) = cgroups
                     .prepare(&unit.name, &service.cgroup)
@@ -369,7 +370,7 @@ impl<'u> Kernel<'u> {
             None => None,
         };
         self.processes
-            .spawn(run, id, plan, group.as_ref().map(AsFd::as_fd))
+            .spawn(run, id, plan, group.as_ref())
             .map_err(|error| failed(format!("cannot fork: {error}")))
     }
 

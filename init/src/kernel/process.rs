@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{Signal as KernelSignal, WaitOptions};
 
+use super::Entry;
 use crate::supervisor::{Event, Exit, Run, Signal};
-use crate::sys::{self, ChildError, Plan};
+use crate::sys::{self, ChildError, Place, Plan};
 use crate::unit::UnitId;
 
 struct Process {
@@ -30,9 +31,14 @@ impl Processes {
         run: Run,
         unit: UnitId,
         plan: Plan,
-        cgroup: Option<BorrowedFd<'_>>,
+        cgroup: Option<&Entry>,
     ) -> io::Result<()> {
-        let spawned = sys::spawn(&plan, cgroup)?;
+        let place = match cgroup {
+            Some(Entry::Cloned(directory)) => Place::Clone(directory.as_fd()),
+            Some(Entry::Moved(procs)) => Place::Move(procs.as_fd()),
+            None => Place::Here,
+        };
+        let spawned = sys::spawn(&plan, place)?;
         let unconfirmed = Some((spawned.errors, Box::new(plan)));
         self.running.insert(
             run,

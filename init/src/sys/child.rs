@@ -30,7 +30,14 @@ type Outcome = Result<(), Failure>;
 type Act = fn(&Plan) -> Outcome;
 
 /// Becomes the program, or reports the step that failed over `errors` and exits.
-pub(super) fn run(plan: &Plan, pointers: &Pointers, errors: c_int) -> ! {
+pub(super) fn run(plan: &Plan, pointers: &Pointers, errors: c_int, procs: Option<c_int>) -> ! {
+    if let Some(procs) = procs {
+        // SAFETY: writes one initialised byte; "0" means the writer itself.
+        let written = unsafe { libc::write(procs, b"0".as_ptr().cast(), 1) };
+        if written < 0 {
+            fail(errors, Step::Group, (0, errno()));
+        }
+    }
     let steps: [(Step, Act); 9] = [
         (Step::Session, session),
         (Step::Streams, streams),

@@ -11,4 +11,6 @@ mod spawn;
 
 pub use device::{LoopDevice, Watchdog, is_power_key, reports_power_key};
 pub use signals::{Received, Signals, ask_init, signal_everyone};
-pub use spawn::{ChildError, Directory, Plan, Spawned, StdOutput, Step, fork_with_deadline, spawn};
+pub use spawn::{
+    ChildError, Directory, Place, Plan, Spawned, StdOutput, Step, fork_with_deadline, spawn,
+};

@@ -65,6 +65,17 @@ pub struct Plan {
     pub working_directory: CString,
 }
 
+/// The control group of the new process.
+#[derive(Clone, Copy)]
+pub enum Place<'a> {
+    /// That of its parent.
+    Here,
+    /// Cloned into the group of this directory.
+    Clone(BorrowedFd<'a>),
+    /// Moves itself there through this `cgroup.procs`.
+    Move(BorrowedFd<'a>),
+}
+
 /// A process that was just forked.
 pub struct Spawned {
     /// Its number, until it is reaped.
@@ -79,8 +90,10 @@ pub struct Spawned {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Step {
+    /// The control group.
+    Group = 1,
     /// New session, signal mask.
-    Session = 1,
+    Session,
     /// stdin, stdout, stderr.
     Streams,
     /// `setrlimit`.
@@ -102,7 +115,8 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 10] = [
+    const ALL: [Step; 11] = [
+        Step::Group,
         Step::Session,
         Step::Streams,
         Step::Limits,
@@ -150,6 +164,7 @@ impl ChildError {
                 .to_string()
         };
         let what = match self.step {
+            Step::Group => "cannot enter its control group".to_owned(),
             Step::Session => "cannot start a session".to_owned(),
             Step::Streams => "cannot connect stdin, stdout and stderr".to_owned(),
             Step::Limits => "cannot set resource limits".to_owned(),
@@ -168,18 +183,23 @@ impl ChildError {
     }
 }
 
-/// Forks a child that becomes `plan`'s program, from its first instruction inside `cgroup` if one is given.
+/// Forks a child that becomes `plan`'s program, in the group of `place` before it does anything else.
 ///
 /// # Errors
 /// `EAGAIN` or `ENOMEM` from `clone3`, `EMFILE` from the pipe. What fails later comes through [`Spawned::errors`].
-pub fn spawn(plan: &Plan, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Spawned> {
+pub fn spawn(plan: &Plan, place: Place<'_>) -> io::Result<Spawned> {
     let (errors, child_errors) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&errors, true)?;
     let pointers = child::Pointers::new(plan);
     let mut pidfd: libc::c_int = -1;
-    let pid = clone3(&mut pidfd, cgroup)?;
+    let (into, procs) = match place {
+        Place::Here => (None, None),
+        Place::Clone(directory) => (Some(directory), None),
+        Place::Move(procs) => (None, Some(procs.as_raw_fd())),
+    };
+    let pid = clone3(&mut pidfd, into)?;
     if pid == 0 {
-        child::run(plan, &pointers, child_errors.as_raw_fd());
+        child::run(plan, &pointers, child_errors.as_raw_fd(), procs);
     }
     // SAFETY: CLONE_PIDFD made the kernel store a new descriptor, which nothing else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
