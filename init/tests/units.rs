@@ -1,4 +1,8 @@
 //! The unit files of the node, and what the loader says about files that are wrong.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a set-up that fails is a test that fails"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

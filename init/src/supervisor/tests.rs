@@ -84,7 +84,7 @@ impl<'u> Machine<'u> {
     }
 
     /// Lets time pass to the next deadline.
-    fn to_deadline(&mut self) {
+    fn reach_deadline(&mut self) {
         let due = self.supervisor.next_deadline().expect("something is due");
         self.now = self.now.max(due);
         self.send(Event::Tick);
@@ -190,7 +190,7 @@ fn a_failed_predecessor_holds_back_only_who_requires_it() {
         (machine.word("soft.service"), machine.word("hard.service")),
         ("starting", "waiting")
     );
-    machine.to_deadline();
+    machine.reach_deadline();
     machine.ready("a.service");
     assert_eq!(machine.word("hard.service"), "starting");
 }
@@ -336,9 +336,9 @@ fn shutdown_stops_in_reverse_and_kills_who_does_not_listen() {
     machine.exit("c.service", 0);
     assert_eq!(words(&machine), ["running", "stopping", "stopped"]);
     // b ignores SIGTERM for its ten seconds, then even SIGKILL.
-    machine.to_deadline();
+    machine.reach_deadline();
     assert_eq!(words(&machine), ["running", "stopping", "stopped"]);
-    machine.to_deadline();
+    machine.reach_deadline();
     assert_eq!(words(&machine), ["stopping", "stopped", "stopped"]);
     machine.exit("a.service", 0);
     assert_eq!(machine.left, Some(Leave::Reboot), "the first wish counts");
@@ -424,7 +424,7 @@ proptest! {
             if machine.left.is_some() {
                 break;
             }
-            machine.to_deadline();
+            machine.reach_deadline();
         }
         prop_assert!(machine.left.is_some());
         prop_assert!(already || machine.now - begun <= SHUTDOWN_BUDGET);

@@ -1,5 +1,9 @@
 //! The real binary as PID 1 of its own user-visible name spaces: pid, mount and cgroup. Needs root, as the tests of
 //! this tier do.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a set-up that fails is a test that fails"
+)]
 
 mod harness;
 
