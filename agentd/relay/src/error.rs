@@ -163,11 +163,9 @@ impl ApiError {
                 INVALID,
                 Some("method_not_allowed"),
             ),
-            ApiError::BodyTooLarge { .. } => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                INVALID,
-                Some("body_too_large"),
-            ),
+            ApiError::BodyTooLarge { .. } => {
+                (StatusCode::BAD_REQUEST, INVALID, Some("body_too_large"))
+            }
             ApiError::MediaType => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 INVALID,
@@ -203,6 +201,7 @@ impl ApiError {
             ApiError::Field { param, .. } => Some(param),
             ApiError::ContextLength { param, .. } => Some(param),
             ApiError::ModelNotFound { .. } => Some("model"),
+            ApiError::BodyTooLarge { .. } => Some("body"),
             _ => None,
         }
     }

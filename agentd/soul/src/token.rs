@@ -1,10 +1,8 @@
-//! The bearer token: 32 random bytes, compared in constant time.
+//! The bearer token: 125 random bits that a person can type from a screen, compared in constant time.
 
 use std::fmt;
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use subtle::ConstantTimeEq as _;
 
@@ -12,10 +10,12 @@ use crate::state::{self, StateError};
 
 /// Makes a leaked token recognisable to secret scanners.
 const PREFIX: &str = "mn-";
-/// 256 bits: guessing is hopeless without any rate limit.
-const RANDOM_BYTES: usize = 32;
-/// Length of [`RANDOM_BYTES`] in base64 without padding.
-const ENCODED_CHARS: usize = 43;
+/// Digits and lower-case letters without those that look alike (Crockford's base 32, no i, l, o, u).
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Five groups of five characters: 125 bits, so guessing is hopeless without any rate limit.
+const GROUPS: usize = 5;
+/// Characters of a group, as many as one remembers at a glance.
+const GROUP_CHARS: usize = 5;
 
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
@@ -49,23 +49,31 @@ impl Token {
     }
 
     fn random() -> Result<Token, TokenError> {
-        let mut bytes = [0u8; RANDOM_BYTES];
+        let mut bytes = [0u8; GROUPS * GROUP_CHARS];
         SystemRandom::new()
             .fill(&mut bytes)
             .map_err(|_| TokenError::Random)?;
-        Ok(Token(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes))))
+        // 256 is a multiple of 32: each character is equally likely.
+        let group = |group: &[u8]| -> String {
+            let characters = group.iter().map(|byte| ALPHABET[usize::from(byte % 32)]);
+            characters.map(char::from).collect()
+        };
+        let groups: Vec<String> = bytes.chunks(GROUP_CHARS).map(group).collect();
+        Ok(Token(format!("{PREFIX}{}", groups.join("-"))))
     }
 
     fn parse(text: &str) -> Option<Token> {
-        let encoded = text.strip_prefix(PREFIX)?;
-        let bytes = URL_SAFE_NO_PAD.decode(encoded).ok()?;
-        (encoded.len() == ENCODED_CHARS && bytes.len() == RANDOM_BYTES)
-            .then(|| Token(text.to_owned()))
+        let groups: Vec<&str> = text.strip_prefix(PREFIX)?.split('-').collect();
+        let whole = |group: &&str| {
+            group.len() == GROUP_CHARS && group.bytes().all(|c| ALPHABET.contains(&c))
+        };
+        (groups.len() == GROUPS && groups.iter().all(whole)).then(|| Token(text.to_owned()))
     }
 
-    /// Whether `offered` is this token. Takes the same time wherever the first difference is.
+    /// Whether `offered` is this token, in either case. Takes the same time wherever they differ first.
     #[must_use]
     pub fn matches(&self, offered: &str) -> bool {
+        let offered = offered.to_ascii_lowercase();
         self.0.as_bytes().ct_eq(offered.as_bytes()).into()
     }
 
@@ -89,7 +97,11 @@ mod tests {
     #[test]
     fn token_matches_itself_only() {
         let token = Token::random().unwrap();
-        assert_eq!(token.reveal().len(), PREFIX.len() + ENCODED_CHARS);
+        assert_eq!(
+            token.reveal().len(),
+            "mn-00000-00000-00000-00000-00000".len()
+        );
+        assert!(token.matches(&token.reveal().to_uppercase()));
         assert!(token.matches(token.reveal()));
         assert!(!token.matches(""));
         assert!(!token.matches(&token.reveal()[..10]));
@@ -109,7 +121,9 @@ mod tests {
             "",
             "mn-",
             "mn-abc",
-            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            "mn-00000-00000-00000-00000",
+            "mn-0000i-00000-00000-00000-00000",
+            "00000-00000-00000-00000-00000",
         ] {
             assert!(Token::parse(text).is_none(), "{text}");
         }

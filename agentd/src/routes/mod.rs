@@ -43,6 +43,7 @@ pub(crate) fn secure(node: Arc<Node>) -> Router {
         .merge(closed)
         .merge(health::router(node.clone()))
         .merge(mnemos_page::router())
+        .merge(plain::certificate(node.clone()))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(node, finish))

@@ -19,6 +19,13 @@ pub(crate) fn plain(node: Arc<Node>) -> Router {
         .with_state(node)
 }
 
+/// `/ca.crt` on the TLS port too, for who came there by a forwarded port and past a warning.
+pub(crate) fn certificate(node: Arc<Node>) -> Router {
+    Router::new()
+        .route("/ca.crt", get(show_ca))
+        .with_state(node)
+}
+
 /// The certificate in PEM. Compare its SHA-256 with the console's before trusting it.
 async fn show_ca(State(node): State<Arc<Node>>) -> Response {
     let file = format!("attachment; filename=\"{}-ca.crt\"", node.name);

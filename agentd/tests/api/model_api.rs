@@ -237,7 +237,7 @@ async fn bad_requests_are_refused_and_never_reach_the_engine() {
         .await;
     assert_eq!(
         (large.status, large.error().0),
-        (413, Some("body_too_large".into()))
+        (400, Some("body_too_large".into()))
     );
     let method = bench.client.get(CHAT).await;
     assert_eq!(
