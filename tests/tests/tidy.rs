@@ -10,7 +10,8 @@ const MAX_LINES: usize = 600;
 /// A longer script is a program.
 const MAX_SCRIPT_LINES: usize = 30;
 /// What the top level holds, beside dot-files.
-const TOP_LEVEL: [&str; 15] = [
+const TOP_LEVEL: [&str; 16] = [
+    "ARCHITECTURE.md",
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE",
