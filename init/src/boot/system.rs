@@ -86,6 +86,7 @@ pub fn set_up(console: &mut Console) -> Result<System, MountError> {
 fn make_directories() -> io::Result<()> {
     let directories = [
         ("/run/lock", 0o1777),
+        ("/run/log", 0o755),
         ("/run/systemd", 0o755),
         // The daemons of systemd's suite ask by this directory whether PID 1 speaks sd_notify and cgroup2 (sd_booted).
         ("/run/systemd/system", 0o755),

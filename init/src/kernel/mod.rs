@@ -288,10 +288,11 @@ impl<'u> Kernel<'u> {
 
     fn collect_notices(&mut self) {
         for (unit, socket) in &self.notify {
-            while let Some((sender, datagram)) = socket.receive() {
+            while let Some(datagram) = socket.receive() {
+                let sender = datagram.sender;
                 match self.processes.main_run(*unit, sender) {
                     Some(run) => {
-                        let notices = crate::notify::parse(&datagram);
+                        let notices = crate::notify::parse(&datagram.bytes);
                         self.queued.extend(
                             notices
                                 .into_iter()
