@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::chat;
 use crate::corpus::Corpus;
 use crate::error::SelftestError;
-use crate::eval::{Evaluation, MAX_TOKENS, Outcome, SAFE_MARGIN};
+use crate::eval::{Evaluation, Loss, MAX_TOKENS, Outcome, SAFE_MARGIN};
 use crate::gguf::MODEL_NAME;
 use crate::shape::Shape;
 use crate::train::Run;
@@ -127,85 +127,95 @@ fn command(run: &Run) -> String {
 }
 
 fn figures(record: &Record<'_>) -> String {
-    let (run, shape, evaluation) = (record.run, record.shape, record.evaluation);
-    let training = &record.corpus.training;
+    let mut rows = subject_rows(record);
+    rows.extend(result_rows(record));
     let mut text = String::from("| | |\n|---|---|\n");
-    let mut row = |name: &str, value: String| {
+    for (name, value) in rows {
         let _ = writeln!(text, "| {name} | {value} |");
-    };
-    row("parameters", format!("{}", shape.parameters()));
-    row(
-        "shape",
-        format!(
-            "{} layers, width {}, {} heads ({} for keys and values), feed-forward {}, vocabulary {}, context {}",
-            shape.layers,
-            shape.width,
-            shape.heads,
-            shape.kv_heads,
-            shape.feed_forward,
-            shape.vocabulary,
-            shape.context
-        ),
-    );
-    row(
-        "training text",
-        format!(
-            "{} answers, {} questions, {} paragraphs, {} bytes, {} tokens",
-            training.topics.len(),
-            training.turns().len(),
-            training.paragraphs.len(),
-            training.bytes(),
-            record.corpus_tokens
-        ),
-    );
-    row(
-        "steps",
-        format!("{} ({:.1} passes over the text)", run.steps, run.epochs),
-    );
-    row(
-        "time",
-        format!(
-            "{:.0} s, {:.0} tokens/s (of the last uninterrupted part)",
-            run.seconds,
-            run.tokens as f64 / run.seconds
-        ),
-    );
-    row(
-        "training loss at the end",
-        format!(
-            "{:.3} nats per token, f32 weights, varied questions included",
-            run.loss
-        ),
-    );
-    let loss = |loss: &crate::eval::Loss| {
-        format!(
-            "{:.3} nats, perplexity {:.2}, {} tokens",
-            loss.nats,
-            loss.perplexity(),
-            loss.tokens
-        )
-    };
-    row(
-        "answers to training questions",
-        loss(&evaluation.training_answers),
-    );
-    row(
-        "answers to held-out questions",
-        loss(&evaluation.held_out_answers),
-    );
-    row("held-out paragraphs", loss(&evaluation.held_out_paragraphs));
-    let right = evaluation
-        .outcomes
-        .iter()
-        .filter(|outcome| outcome.is_right())
-        .count();
-    row(
-        "held-out questions answered exactly",
-        format!("{right} of {}", evaluation.outcomes.len()),
-    );
+    }
     text + "\nAll but the training loss is measured on the Q8_0 weights as stored, with the quantized kernels.\n\
             A held-out question is a phrasing that is not in the training text, case and punctuation apart; its\n\
             answer is in the training text. The held-out paragraphs are new text.\n\n"
+}
+
+/// Model, text and run.
+fn subject_rows(record: &Record<'_>) -> Vec<(&'static str, String)> {
+    let (run, shape, training) = (record.run, record.shape, &record.corpus.training);
+    let speed = run.tokens as f64 / run.seconds;
+    vec![
+        ("parameters", shape.parameters().to_string()),
+        (
+            "shape",
+            format!(
+                "{} layers, width {}, {} heads ({} for keys and values), feed-forward {}, vocabulary {}, context {}",
+                shape.layers,
+                shape.width,
+                shape.heads,
+                shape.kv_heads,
+                shape.feed_forward,
+                shape.vocabulary,
+                shape.context
+            ),
+        ),
+        (
+            "training text",
+            format!(
+                "{} answers, {} questions, {} paragraphs, {} bytes, {} tokens",
+                training.topics.len(),
+                training.turns().len(),
+                training.paragraphs.len(),
+                training.bytes(),
+                record.corpus_tokens
+            ),
+        ),
+        (
+            "steps",
+            format!("{} ({:.1} passes over the text)", run.steps, run.epochs),
+        ),
+        (
+            "time",
+            format!(
+                "{:.0} s, {speed:.0} tokens/s (of the last uninterrupted part)",
+                run.seconds
+            ),
+        ),
+    ]
+}
+
+/// What was measured.
+fn result_rows(record: &Record<'_>) -> Vec<(&'static str, String)> {
+    let (run, evaluation) = (record.run, record.evaluation);
+    let loss = |loss: &Loss| {
+        let (nats, perplexity) = (loss.nats, loss.perplexity());
+        format!(
+            "{nats:.3} nats, perplexity {perplexity:.2}, {} tokens",
+            loss.tokens
+        )
+    };
+    let outcomes = &evaluation.outcomes;
+    let right = outcomes.iter().filter(|outcome| outcome.is_right()).count();
+    vec![
+        (
+            "training loss at the end",
+            format!(
+                "{:.3} nats per token, f32 weights, varied questions included",
+                run.loss
+            ),
+        ),
+        (
+            "answers to training questions",
+            loss(&evaluation.training_answers),
+        ),
+        (
+            "answers to held-out questions",
+            loss(&evaluation.held_out_answers),
+        ),
+        ("held-out paragraphs", loss(&evaluation.held_out_paragraphs)),
+        (
+            "held-out questions answered exactly",
+            format!("{right} of {}", outcomes.len()),
+        ),
+    ]
 }
 
 fn hashes(hashes: &[(&str, String)]) -> String {

@@ -9,12 +9,12 @@ impl SplitMix64 {
     /// A generator for one purpose: different `stream` values give unrelated numbers.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut generator = Self(seed ^ stream.wrapping_mul(0xA076_1D64_78BD_642F));
-        generator.next();
+        generator.bits();
         generator
     }
 
     /// The next 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -24,13 +24,13 @@ impl SplitMix64 {
 
     /// A number in `0..bound`. `bound` must not be 0; the bias is below 2^-40 for bounds used here.
     pub fn below(&mut self, bound: usize) -> usize {
-        let wide = u128::from(self.next()) * bound as u128;
+        let wide = u128::from(self.bits()) * bound as u128;
         usize::try_from(wide >> 64).unwrap_or(0)
     }
 
     /// A number in `[0, 1)`.
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// True with probability `p`.
