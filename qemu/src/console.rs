@@ -209,21 +209,28 @@ impl Console {
 /// `text` without line end, terminal control sequences and other control characters.
 fn plain(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
-    let mut characters = text.chars().peekable();
+    let mut characters = text.chars();
     while let Some(character) = characters.next() {
         match character {
-            '\u{1b}' => {
-                // ECMA-48: CSI parameters end at the first byte in 0x40..=0x7E; other sequences have one more byte.
-                if characters.next() == Some('[') {
-                    while characters.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
-                }
-            }
+            '\u{1b}' => skip_sequence(&mut characters),
             '\t' => result.push(' '),
             character if character.is_control() => {}
             character => result.push(character),
         }
     }
     result
+}
+
+/// Skips what follows an escape character. ECMA-48: CSI parameters end at the first byte in 0x40..=0x7E,
+/// a command string (OSC) at BEL or at ESC and a backslash; the rest has one more byte.
+fn skip_sequence(characters: &mut std::str::Chars) {
+    match characters.next() {
+        Some('[') => while characters.next().is_some_and(|c| !('@'..='~').contains(&c)) {},
+        Some(']') if characters.find(|c| matches!(c, '\u{7}' | '\u{1b}')) == Some('\u{1b}') => {
+            characters.next();
+        }
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -239,6 +246,7 @@ mod tests {
             "xOK"
         );
         assert_eq!(plain("\u{1b}["), "");
+        assert_eq!(plain("a\u{1b}]104\u{7}b\u{1b}]0;title\u{1b}\\c"), "abc");
         assert_eq!(plain("a\tb"), "a b");
     }
 
