@@ -19,11 +19,10 @@ const ROOT_UUID: &str = "6d6e656d-6f73-4f53-8000-726f6f740001";
 /// Empty folders that things are mounted on.
 const MOUNT_POINTS: [&str; 7] = ["dev", "etc", "proc", "run", "sys", "tmp", "var"];
 /// Links of the root that no package brings.
-const LINKS: [(&str, &str); 4] = [
+const LINKS: [(&str, &str); 3] = [
     ("usr/sbin/poweroff", "../lib/mnemos/mnemos-init"),
     ("usr/sbin/reboot", "../lib/mnemos/mnemos-init"),
     ("usr/sbin/halt", "../lib/mnemos/mnemos-init"),
-    ("etc/resolv.conf", "../run/systemd/resolve/resolv.conf"),
 ];
 
 /// What a boot medium is made of.
