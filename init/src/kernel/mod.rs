@@ -1,6 +1,7 @@
 //! The thin side of PID 1: waits for the kernel, turns what happened into events, carries out actions.
 
 mod cgroup;
+mod descriptors;
 mod leave;
 mod notify_socket;
 mod plan;
@@ -31,6 +32,7 @@ use crate::report;
 use crate::supervisor::{Action, Event, Leave, Run, Severity, UnitReport};
 use crate::sys::{Received, Signals, Watchdog};
 use crate::unit::{Kind, UnitId, UnitSet};
+use descriptors::Descriptors;
 use notify_socket::NotifySocket;
 use process::Processes;
 
@@ -75,6 +77,15 @@ pub enum KernelError {
         #[source]
         source: io::Error,
     },
+    /// A socket that a service listens on could not be bound.
+    #[error("cannot bind the sockets of {unit}")]
+    Listen {
+        /// Whose.
+        unit: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// poll(2) failed for another reason than a signal.
     #[error("cannot wait for events")]
     Poll(#[source] io::Error),
@@ -91,6 +102,7 @@ pub struct Kernel<'u> {
     watchdog: Option<Watchdog>,
     processes: Processes,
     notify: BTreeMap<UnitId, NotifySocket>,
+    descriptors: Descriptors,
     queued: VecDeque<Event>,
     report_wanted: bool,
     report_written: Option<Moment>,
@@ -115,6 +127,7 @@ impl<'u> Kernel<'u> {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let accounts = Accounts::parse(&read("/etc/passwd"), &read("/etc/group"));
         let notify = bind_notify_sockets(units, &layout.run_dir, &accounts)?;
+        let descriptors = bind_listening_sockets(units)?;
         let power = PowerButtons::watch(Path::new("/dev/input"));
         if let Err(error) = &power {
             console.log(
@@ -132,6 +145,7 @@ impl<'u> Kernel<'u> {
             watchdog: None,
             processes: Processes::default(),
             notify,
+            descriptors,
             // The first tick starts the units; without it the loop would wait for somebody else to begin.
             queued: VecDeque::from([Event::Tick]),
             report_wanted: false,
@@ -287,26 +301,33 @@ impl<'u> Kernel<'u> {
     }
 
     fn collect_notices(&mut self) {
+        let mut received = Vec::new();
         for (unit, socket) in &self.notify {
-            while let Some(datagram) = socket.receive() {
-                let sender = datagram.sender;
-                match self.processes.main_run(*unit, sender) {
-                    Some(run) => {
-                        let notices = crate::notify::parse(&datagram.bytes);
-                        self.queued.extend(
-                            notices
-                                .into_iter()
-                                .map(|notice| Event::Notified { run, notice }),
-                        );
-                    }
-                    None => {
-                        let name = &self.units.unit(*unit).name;
-                        let text = format!(
-                            "{name}: ignored a notification from process {sender}, not its main one"
-                        );
-                        self.console.log(Severity::Warning, &text);
-                    }
-                }
+            received
+                .extend(std::iter::from_fn(|| socket.receive()).map(|datagram| (*unit, datagram)));
+        }
+        for (unit, datagram) in received {
+            let Some(run) = self.processes.main_run(unit, datagram.sender) else {
+                let (name, sender) = (&self.units.unit(unit).name, datagram.sender);
+                let text = format!(
+                    "{name}: ignored a notification from process {sender}, not its main one"
+                );
+                self.console.log(Severity::Warning, &text);
+                continue;
+            };
+            let notices = crate::notify::parse(&datagram.bytes);
+            self.queued.extend(
+                notices
+                    .into_iter()
+                    .map(|notice| Event::Notified { run, notice }),
+            );
+            if let (Some(request), Kind::Service(service)) = (
+                crate::notify::store_request(&datagram.bytes),
+                &self.units.unit(unit).kind,
+            ) {
+                let max = service.listen.len() + service.descriptor_store_max;
+                self.descriptors
+                    .store(unit, request, datagram.descriptors, max);
             }
         }
     }
@@ -355,6 +376,7 @@ impl<'u> Kernel<'u> {
         let around = Surroundings {
             accounts: &self.accounts,
             notify_socket: socket.as_deref(),
+            descriptor_names: self.descriptors.names(id),
         };
         let plan =
             plan(unit, service, command, &around).map_err(|error| failed(crate::chain(&error)))?;
@@ -371,7 +393,7 @@ impl<'u> Kernel<'u> {
             None => None,
         };
         self.processes
-            .spawn(run, id, plan, group.as_ref())
+            .spawn(run, id, plan, group.as_ref(), &self.descriptors.of(id))
             .map_err(|error| failed(format!("cannot fork: {error}")))
     }
 
@@ -401,6 +423,21 @@ pub fn now() -> Moment {
     Moment {
         uptime_ms: u64::try_from(ms).unwrap_or_default(),
     }
+}
+
+fn bind_listening_sockets(units: &UnitSet) -> Result<Descriptors, KernelError> {
+    let mut descriptors = Descriptors::default();
+    for (id, unit) in units.iter() {
+        if let Kind::Service(service) = &unit.kind {
+            descriptors
+                .listen(id, &service.listen)
+                .map_err(|source| KernelError::Listen {
+                    unit: unit.name.clone(),
+                    source,
+                })?;
+        }
+    }
+    Ok(descriptors)
 }
 
 fn bind_notify_sockets(

@@ -26,6 +26,8 @@ pub struct Surroundings<'a> {
     pub accounts: &'a Accounts,
     /// The unit's notify socket, if it has one.
     pub notify_socket: Option<&'a str>,
+    /// Names of the descriptors it is passed, joined by colons.
+    pub descriptor_names: Option<String>,
 }
 
 /// The plan for command number `command` of `service`.
@@ -147,6 +149,9 @@ fn environment(
     if let Some(socket) = around.notify_socket {
         set("NOTIFY_SOCKET", socket);
     }
+    if let Some(names) = &around.descriptor_names {
+        set("LISTEN_FDNAMES", names);
+    }
     if let Some(watchdog) = service.watchdog {
         set("WATCHDOG_USEC", &watchdog.as_micros().to_string());
     }
@@ -221,6 +226,7 @@ mod tests {
             &Surroundings {
                 accounts: &accounts,
                 notify_socket: Some("/n"),
+                descriptor_names: None,
             },
         )
     }

@@ -32,13 +32,14 @@ impl Processes {
         unit: UnitId,
         plan: Plan,
         cgroup: Option<&Entry>,
+        passed: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
         let place = match cgroup {
             Some(Entry::Cloned(directory)) => Place::Clone(directory.as_fd()),
             Some(Entry::Moved(procs)) => Place::Move(procs.as_fd()),
             None => Place::Here,
         };
-        let spawned = sys::spawn(&plan, place)?;
+        let spawned = sys::spawn(&plan, place, passed)?;
         let unconfirmed = Some((spawned.errors, Box::new(plan)));
         self.running.insert(
             run,

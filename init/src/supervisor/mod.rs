@@ -7,6 +7,7 @@
 mod backoff;
 mod event;
 mod report;
+mod shutdown;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -193,7 +194,11 @@ impl<'u> Supervisor<'u> {
             let Some(slot) = self.slots.get(other) else {
                 return false;
             };
-            if requires.contains(other) {
+            // Who listens through PID 1's sockets is there for others as soon as it was started: they queue.
+            let listens = |service: &Service| !service.listen.is_empty();
+            if slot.state.run().is_some() && self.service(*other).is_some_and(listens) {
+                false
+            } else if requires.contains(other) {
                 !slot.state.is_up()
             } else {
                 !slot.state.is_settled()
@@ -457,26 +462,6 @@ impl<'u> Supervisor<'u> {
         }
     }
 
-    fn on_shutdown(&mut self, now: Moment, leave: Leave) {
-        if self.is_going_down() {
-            return;
-        }
-        self.mode = Mode::Down {
-            leave,
-            until: now + SHUTDOWN_BUDGET,
-            left: false,
-        };
-        let idle: Vec<UnitId> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| slot.state.run().is_none())
-            .map(|(id, _)| *id)
-            .collect();
-        for id in idle {
-            self.enter(now, id, State::Stopped, None);
-        }
-    }
-
     /// Acts on every deadline that has passed.
     fn expire(&mut self, now: Moment) {
         let due = |slot: &Slot| {
@@ -598,54 +583,5 @@ impl<'u> Supervisor<'u> {
             then,
         };
         self.enter(now, id, state, detail);
-    }
-
-    /// Stops every unit that nothing running was started after; leaves when none has a process.
-    fn stop_what_can(&mut self, now: Moment) {
-        let Mode::Down { leave, until, left } = self.mode else {
-            return;
-        };
-        let processes: Vec<(UnitId, State)> = self
-            .slots
-            .iter()
-            .filter(|(_, slot)| slot.state.run().is_some())
-            .map(|(id, slot)| (*id, slot.state.clone()))
-            .collect();
-        for (id, state) in &processes {
-            let needed = processes
-                .iter()
-                .any(|(other, _)| self.units.after(*other).contains(id));
-            match state {
-                State::Starting { run, failures, .. } | State::Running { run, failures, .. }
-                    if !needed =>
-                {
-                    self.stop(
-                        now,
-                        *id,
-                        *run,
-                        *failures,
-                        Then::Stay,
-                        Signal::Terminate,
-                        None,
-                    );
-                }
-                _ => {}
-            }
-        }
-        if (processes.is_empty() || now >= until) && !left {
-            for (id, _) in &processes {
-                self.log(
-                    Severity::Error,
-                    format!("{}: out of time, left to the final kill", self.name(*id)),
-                );
-                self.enter(now, *id, State::Stopped, Some("out of time".to_owned()));
-            }
-            self.mode = Mode::Down {
-                leave,
-                until,
-                left: true,
-            };
-            self.actions.push(Action::Leave(leave));
-        }
     }
 }

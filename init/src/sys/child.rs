@@ -1,26 +1,46 @@
 //! Between fork and `execve`: only system calls on memory that the parent prepared, nothing that allocates.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::spawn::{Plan, StdOutput, Step};
 
-/// `argv` and `envp` as the kernel takes them. Borrowed from the plan, which must outlive the call.
-pub(super) struct Pointers {
+/// What the child needs beside the plan, in memory it may write to: it has a copy of the parent's.
+pub(super) struct Prepared {
     argv: Vec<*const c_char>,
     environment: Vec<*const c_char>,
+    /// To be passed on as 3, 4, …
+    passed: Vec<c_int>,
+    /// `LISTEN_PID=` with room for a number, which only the child knows. Only pointed to.
+    listen_pid: Vec<u8>,
+    listen_fds: Vec<u8>,
 }
 
-impl Pointers {
-    pub(super) fn new(plan: &Plan) -> Pointers {
-        let list = |texts: &[std::ffi::CString]| {
-            let mut pointers: Vec<*const c_char> = texts.iter().map(|text| text.as_ptr()).collect();
-            pointers.push(std::ptr::null());
-            pointers
-        };
-        Pointers {
+const LISTEN_PID: &[u8] = b"LISTEN_PID=";
+/// The digits of an i32 and the NUL.
+const PID_BYTES: usize = 11;
+
+impl Prepared {
+    pub(super) fn new(plan: &Plan, passed: &[BorrowedFd<'_>]) -> Prepared {
+        let list = |texts: &[CString]| texts.iter().map(|text| text.as_ptr()).collect::<Vec<_>>();
+        let mut prepared = Prepared {
             argv: list(&plan.argv),
             environment: list(&plan.environment),
+            passed: passed.iter().map(AsRawFd::as_raw_fd).collect(),
+            listen_pid: [LISTEN_PID, &[0; PID_BYTES]].concat(),
+            listen_fds: format!("LISTEN_FDS={}\0", passed.len()).into_bytes(),
+        };
+        if !passed.is_empty() {
+            prepared
+                .environment
+                .push(prepared.listen_pid.as_ptr().cast());
+            prepared
+                .environment
+                .push(prepared.listen_fds.as_ptr().cast());
         }
+        prepared.argv.push(std::ptr::null());
+        prepared.environment.push(std::ptr::null());
+        prepared
     }
 }
 
@@ -30,7 +50,7 @@ type Outcome = Result<(), Failure>;
 type Act = fn(&Plan) -> Outcome;
 
 /// Becomes the program, or reports the step that failed over `errors` and exits.
-pub(super) fn run(plan: &Plan, pointers: &Pointers, errors: c_int, procs: Option<c_int>) -> ! {
+pub(super) fn run(plan: &Plan, prepared: &mut Prepared, errors: c_int, procs: Option<c_int>) -> ! {
     if let Some(procs) = procs {
         // SAFETY: writes one initialised byte; "0" means the writer itself.
         let written = unsafe { libc::write(procs, b"0".as_ptr().cast(), 1) };
@@ -38,6 +58,10 @@ pub(super) fn run(plan: &Plan, pointers: &Pointers, errors: c_int, procs: Option
             fail(errors, Step::Group, (0, errno()));
         }
     }
+    let errors = match pass_on(prepared, errors) {
+        Ok(errors) => errors,
+        Err(failure) => fail(errors, Step::Descriptors, failure),
+    };
     let steps: [(Step, Act); 9] = [
         (Step::Session, session),
         (Step::Streams, streams),
@@ -58,8 +82,8 @@ pub(super) fn run(plan: &Plan, pointers: &Pointers, errors: c_int, procs: Option
     unsafe {
         libc::execve(
             plan.program.as_ptr(),
-            pointers.argv.as_ptr(),
-            pointers.environment.as_ptr(),
+            prepared.argv.as_ptr(),
+            prepared.environment.as_ptr(),
         )
     };
     fail(errors, Step::Execute, (0, errno()));
@@ -87,6 +111,45 @@ fn fail(errors: c_int, step: Step, (index, errno): Failure) -> ! {
         libc::write(errors, report.as_ptr().cast(), report.len());
         libc::_exit(127)
     }
+}
+
+/// Puts the passed descriptors at 3 and up and writes the number of this process into `$LISTEN_PID`. Returns where the
+/// error pipe went, since it may have been in the way.
+fn pass_on(prepared: &mut Prepared, errors: c_int) -> Result<c_int, Failure> {
+    if prepared.passed.is_empty() {
+        return Ok(errors);
+    }
+    let above = 3 + c_int::try_from(prepared.passed.len()).map_err(|_| (0, libc::EMFILE))?;
+    // SAFETY: plain descriptors and numbers.
+    let errors = unsafe { libc::fcntl(errors, libc::F_DUPFD_CLOEXEC, above) };
+    checked(1, errors)?;
+    for fd in &mut prepared.passed {
+        // SAFETY: as above. First all out of the way, then each to its place.
+        *fd = unsafe { libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, above) };
+        checked(2, *fd)?;
+    }
+    for (to, fd) in (3..).zip(&prepared.passed) {
+        // SAFETY: as above; dup2 clears close-on-exec.
+        checked(3, unsafe { libc::dup2(*fd, to) })?;
+    }
+    // SAFETY: getpid cannot fail.
+    let mut pid = unsafe { libc::getpid() }.unsigned_abs();
+    let mut digits = [0_u8; PID_BYTES];
+    let mut first = PID_BYTES;
+    while pid > 0 && first > 0 {
+        first -= 1;
+        digits[first] = b'0' + (pid % 10).to_le_bytes()[0];
+        pid /= 10;
+    }
+    for (to, digit) in prepared
+        .listen_pid
+        .iter_mut()
+        .skip(LISTEN_PID.len())
+        .zip(&digits[first..])
+    {
+        *to = *digit;
+    }
+    Ok(errors)
 }
 
 fn session(_: &Plan) -> Outcome {

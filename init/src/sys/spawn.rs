@@ -96,6 +96,8 @@ pub enum Step {
     Session,
     /// stdin, stdout, stderr.
     Streams,
+    /// Descriptors passed on.
+    Descriptors,
     /// `setrlimit`.
     Limits,
     /// /proc/self/oom_score_adj.
@@ -115,10 +117,11 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Step; 11] = [
+    const ALL: [Step; 12] = [
         Step::Group,
         Step::Session,
         Step::Streams,
+        Step::Descriptors,
         Step::Limits,
         Step::OomScore,
         Step::Directory,
@@ -167,6 +170,7 @@ impl ChildError {
             Step::Group => "cannot enter its control group".to_owned(),
             Step::Session => "cannot start a session".to_owned(),
             Step::Streams => "cannot connect stdin, stdout and stderr".to_owned(),
+            Step::Descriptors => "cannot pass on its sockets".to_owned(),
             Step::Limits => "cannot set resource limits".to_owned(),
             Step::OomScore => "cannot set oom_score_adj".to_owned(),
             Step::Directory => match plan.directories.get(self.index) {
@@ -185,12 +189,14 @@ impl ChildError {
 
 /// Forks a child that becomes `plan`'s program, in the group of `place` before it does anything else.
 ///
+/// `passed` become descriptors 3, 4, … of the program, with `$LISTEN_FDS` and `$LISTEN_PID` added to its environment.
+///
 /// # Errors
 /// `EAGAIN` or `ENOMEM` from `clone3`, `EMFILE` from the pipe. What fails later comes through [`Spawned::errors`].
-pub fn spawn(plan: &Plan, place: Place<'_>) -> io::Result<Spawned> {
+pub fn spawn(plan: &Plan, place: Place<'_>, passed: &[BorrowedFd<'_>]) -> io::Result<Spawned> {
     let (errors, child_errors) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&errors, true)?;
-    let pointers = child::Pointers::new(plan);
+    let mut prepared = child::Prepared::new(plan, passed);
     let mut pidfd: libc::c_int = -1;
     let (into, procs) = match place {
         Place::Here => (None, None),
@@ -199,7 +205,7 @@ pub fn spawn(plan: &Plan, place: Place<'_>) -> io::Result<Spawned> {
     };
     let pid = clone3(&mut pidfd, into)?;
     if pid == 0 {
-        child::run(plan, &pointers, child_errors.as_raw_fd(), procs);
+        child::run(plan, &mut prepared, child_errors.as_raw_fd(), procs);
     }
     // SAFETY: CLONE_PIDFD made the kernel store a new descriptor, which nothing else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };

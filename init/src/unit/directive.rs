@@ -7,14 +7,16 @@ use std::time::Duration;
 use super::error::{LoadUnitError, Refusal};
 use super::ini::{self, Assignment};
 use super::model::{
-    CgroupLimits, Condition, ConditionTest, Directories, Kind, Limits, Output, Privileges, Restart,
-    Service, ServiceType, Unit,
+    CgroupLimits, Condition, ConditionTest, Directories, Kind, Limits, Listen, ListenKind, Output,
+    Privileges, Restart, Service, ServiceType, Unit,
 };
 use super::name::UnitName;
 use super::value;
 
 /// Directives that add up when repeated; all others may be given once.
-const REPEATABLE: [&str; 13] = [
+const REPEATABLE: [&str; 15] = [
+    "X-MnemosListenStream",
+    "X-MnemosListenDatagram",
     "After",
     "Before",
     "Requires",
@@ -103,6 +105,8 @@ fn empty_service() -> Service {
         working_directory: None,
         runtime_directories: Directories::default(),
         state_directories: Directories::default(),
+        listen: Vec::new(),
+        descriptor_store_max: 0,
         output: Output::Journal,
         oom_score_adjust: None,
         limits: Limits::default(),
@@ -269,6 +273,8 @@ fn service_directive(service: &mut Service, line: &Assignment) -> Result<(), Ref
         "RuntimeDirectoryMode" => service.runtime_directories.mode = mode(line)?,
         "StateDirectory" => service.state_directories.names.extend(directories(line)?),
         "StateDirectoryMode" => service.state_directories.mode = mode(line)?,
+        "X-MnemosListenStream" => service.listen.push(listen(ListenKind::Stream, line)?),
+        "X-MnemosListenDatagram" => service.listen.push(listen(ListenKind::Datagram, line)?),
         "StandardOutput" => service.output = valid(line, "journal, kmsg or null", output(value))?,
         _ => {
             return privilege_directive(&mut service.privileges, line)
@@ -325,6 +331,10 @@ fn limit_directive(service: &mut Service, line: &Assignment) -> Result<(), Refus
         "LimitNOFILE" => {
             service.limits.open_files = Some(valid(line, "a number", value::number(value))?)
         }
+        "FileDescriptorStoreMax" => {
+            let max = value::number(value).and_then(|max| max.try_into().ok());
+            service.descriptor_store_max = valid(line, "a number", max)?;
+        }
         "LimitCORE" => service.limits.core_bytes = size()?,
         "LimitMEMLOCK" => service.limits.memlock_bytes = size()?,
         "MemoryMax" => service.cgroup.memory_max = memory()?,
@@ -358,6 +368,15 @@ fn restart(text: &str) -> Option<Restart> {
         "always" => Some(Restart::Always),
         _ => None,
     }
+}
+
+fn listen(kind: ListenKind, line: &Assignment) -> Result<Listen, Refusal> {
+    // sun_path of unix(7) holds 108 bytes with the NUL.
+    let path = absolute(&line.value).filter(|_| line.value.len() < 108);
+    Ok(Listen {
+        kind,
+        path: valid(line, "an absolute path of at most 107 bytes", path)?,
+    })
 }
 
 fn output(text: &str) -> Option<Output> {

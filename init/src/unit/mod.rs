@@ -11,7 +11,9 @@
 //!   WatchdogSec, RemainAfterExit, User, Group, SupplementaryGroups, CapabilityBoundingSet, AmbientCapabilities,
 //!   NoNewPrivileges, PrivateNetwork, UMask, Environment, WorkingDirectory, RuntimeDirectory and StateDirectory
 //!   (with …Mode), StandardOutput (journal, kmsg, null; stderr goes with it), OOMScoreAdjust, LimitNOFILE,
-//!   LimitCORE, LimitMEMLOCK, MemoryMax, MemoryHigh, MemoryMin, TasksMax, CPUWeight.
+//!   LimitCORE, LimitMEMLOCK, MemoryMax, MemoryHigh, MemoryMin, TasksMax, CPUWeight, FileDescriptorStoreMax, and our
+//!   X-MnemosListenStream and X-MnemosListenDatagram: what a `.socket` unit would say, a path anybody may connect to;
+//!   units ordered after such a service wait for its start only, as their messages queue.
 //!
 //! What differs: a list is not reset by an empty value; a directive that is no list may be given once; `After=`
 //! and `Wants=` of a unit that does not exist are errors; stopping is always `KillMode=mixed`; a unit is never
@@ -29,7 +31,7 @@ pub use directive::parse_unit;
 pub use error::{LoadUnitError, Refusal};
 pub use graph::{UnitId, UnitSet, load_dir};
 pub use model::{
-    CgroupLimits, Command, Condition, ConditionTest, Directories, Kind, Limits, MemoryLimit,
-    Output, Privileges, Restart, Service, ServiceType, Unit,
+    CgroupLimits, Command, Condition, ConditionTest, Directories, Kind, Limits, Listen, ListenKind,
+    MemoryLimit, Output, Privileges, Restart, Service, ServiceType, Unit,
 };
 pub use name::{NotAUnitName, UnitName};

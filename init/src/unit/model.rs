@@ -128,6 +128,24 @@ impl Default for Directories {
     }
 }
 
+/// A Unix socket that is there before its service and passed to it (sd_listen_fds(3)), as a `.socket` unit says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Stream or datagram.
+    pub kind: ListenKind,
+    /// Where it is bound; anybody may connect.
+    pub path: PathBuf,
+}
+
+/// The type of a [`Listen`] socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenKind {
+    /// `SOCK_STREAM`, listening.
+    Stream,
+    /// `SOCK_DGRAM`.
+    Datagram,
+}
+
 /// Resource limits of `setrlimit(2)`; `None` keeps what PID 1 has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -206,6 +224,10 @@ pub struct Service {
     pub runtime_directories: Directories,
     /// `StateDirectory=` below /var/lib.
     pub state_directories: Directories,
+    /// `X-MnemosListen…=`: sockets PID 1 binds before the first start and keeps over restarts.
+    pub listen: Vec<Listen>,
+    /// `FileDescriptorStoreMax=`: how many descriptors of the service PID 1 keeps over restarts.
+    pub descriptor_store_max: usize,
     /// `StandardOutput=` for stdout and stderr.
     pub output: Output,
     /// `OOMScoreAdjust=`.

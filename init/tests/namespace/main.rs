@@ -260,6 +260,41 @@ fn a_service_gets_the_privileges_of_its_unit_and_no_others() {
     init.stop();
 }
 
+/// The first start crashes with a message waiting in its socket; the second one finds it.
+#[test]
+fn sockets_outlive_their_service() {
+    let mut init = Init::prepare();
+    let (stream, datagram) = (init.path("stream.sock"), init.path("datagram.sock"));
+    let script = init.script(
+        "listener",
+        "echo \"$LISTEN_FDS $LISTEN_FDNAMES $((LISTEN_PID - $$)) $(stat -Lc %F /dev/fd/3 /dev/fd/4 | uniq)\" >> $0.log
+         if [ $(wc -l < $0.log) = 1 ]; then exit 1; fi
+         exec sleep 1000",
+    );
+    let service = format!("[Service]\nExecStart={script}\nRestart=always\nRestartSec=10ms\n");
+    let sockets = format!(
+        "X-MnemosListenStream={}\nX-MnemosListenDatagram={}\n",
+        stream.display(),
+        datagram.display()
+    );
+    init.unit("listener.service", &format!("{service}{sockets}"));
+    init.unit("mnemos.target", &format!("{TARGET}listener.service\n"));
+    init.start();
+    let _client = std::os::unix::net::UnixStream::connect(&stream).unwrap();
+    init.wait_until("it runs again", |report| {
+        report.unit("listener.service")["restarts"] == 1
+            && report.unit("listener.service")["state"] == "running"
+    });
+    wait_for("both starts have written", || {
+        init.lines("listener.log").len() == 2
+    });
+    assert_eq!(
+        init.lines("listener.log"),
+        ["2 stream.sock:datagram.sock 0 socket"; 2]
+    );
+    init.stop();
+}
+
 #[test]
 fn a_broken_unit_is_refused_with_file_and_line() {
     let mut init = Init::prepare();
