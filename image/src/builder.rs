@@ -144,7 +144,18 @@ impl Builder {
 
     fn bind_toolchain(&self, bwrap: &mut Command) {
         bwrap.arg("--ro-bind").arg(&self.toolchain).arg("/rust");
-        bwrap.arg("--bind").arg(&self.cargo_home).arg("/cargo");
+        // Only the registry: the programs in the host's Cargo home are rustup's and do not run here.
+        bwrap.args(["--tmpfs", "/cargo", "--bind"]);
+        bwrap
+            .arg(self.cargo_home.join("registry"))
+            .arg("/cargo/registry");
+        for config in ["config.toml", "config"] {
+            let inside = format!("/cargo/{config}");
+            bwrap
+                .arg("--ro-bind-try")
+                .arg(self.cargo_home.join(config))
+                .arg(inside);
+        }
         bwrap.arg("--ro-bind").arg(&self.checkout).arg("/src");
         bwrap.arg("--bind").arg(&self.target).arg("/target");
     }
@@ -158,6 +169,7 @@ fn cargo_home() -> Result<PathBuf> {
     let home =
         home.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
     let home = home.context("neither CARGO_HOME nor HOME is set")?;
-    fs::create_dir_all(&home).with_context(|| format!("create {}", home.display()))?;
+    let registry = home.join("registry");
+    fs::create_dir_all(&registry).with_context(|| format!("create {}", registry.display()))?;
     Ok(home)
 }
