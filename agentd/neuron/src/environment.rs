@@ -43,8 +43,12 @@ fn settings(threads: &str) -> [(&'static str, &str); 6] {
         // The engine creates this folder at load and only warns if it cannot: below a file, it cannot.
         ("HF_HOME", "/dev/null/hub"),
         ("TOKENIZERS_PARALLELISM", "false"),
-        // The engine's own log lines: warnings, without colours.
-        ("RUST_LOG", "warn"),
+        // The engine's own log lines: warnings, without colours. Two modules warn at every load, about
+        // the folder above and about what a CPU does not have.
+        (
+            "RUST_LOG",
+            "warn,mistralrs_core::pipeline::hf=error,mistralrs_core::pipeline::gguf=error",
+        ),
         ("NO_COLOR", "1"),
     ]
 }

@@ -71,6 +71,14 @@ impl Generation {
             return self.end_without_text();
         };
         Some(match response {
+            // After a prompt, the engine runs even an answer that has ended for one more step.
+            EngineResponse::Raw { .. } if self.tokens >= self.max_tokens => {
+                let end = Some(FinishReason::Length);
+                self.last(Output::Text {
+                    text: String::new(),
+                    end,
+                })
+            }
             EngineResponse::Raw { tokens, .. } => {
                 self.tokens = self.tokens.saturating_add(1);
                 Output::Token(mark_time(&tokens))
@@ -261,6 +269,12 @@ mod tests {
         assert_eq!(seen[3], text("", Some(FinishReason::Length)));
         let seen = outputs(9, vec![mark(), chunk("a", "a", None), mark()]).await;
         assert_eq!(seen[3], text("", Some(FinishReason::Stop)));
+    }
+
+    #[tokio::test]
+    async fn a_token_too_many_is_not_part_of_the_answer() {
+        let seen = outputs(1, vec![mark(), mark(), chunk("é", "", Some("length"))]).await;
+        assert_eq!(seen[1], text("", Some(FinishReason::Length)));
     }
 
     #[tokio::test]

@@ -33,7 +33,6 @@ fn main() -> ExitCode {
     if let Err(error) = environment::ensure(threads) {
         return fail(&error, CANNOT_RUN);
     }
-    engine::log_warnings();
     run(&command, threads, started)
 }
 
@@ -41,10 +40,13 @@ fn run(command: &Command, threads: NonZeroUsize, started: Instant) -> ExitCode {
     let faults = Faults::of_process();
     let threads = u32::try_from(threads.get()).unwrap_or(u32::MAX);
     match command {
-        Command::Serve(options) => match server::run(options, threads, started, faults) {
-            Ok(fault) => fault.exit_code(),
-            Err(error) => fail(&error, 1),
-        },
+        Command::Serve(options) => {
+            engine::log_warnings(); // To stdout, which belongs to the report of a bench.
+            match server::run(options, threads, started, faults) {
+                Ok(fault) => fault.exit_code(),
+                Err(error) => fail(&error, 1),
+            }
+        }
         Command::Bench(options) => match bench::run(options, threads) {
             Ok(report) => print(&report),
             Err(error) => fail(&error, 1),
