@@ -11,9 +11,11 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 /// First argument of the child.
 pub(crate) const SERVE: &str = "serve";
-/// Where the child sees processes; the initramfs' own `/proc` belongs to PID 1.
-pub(crate) const PROC: &str = "/injector/proc";
-const DEV: &str = "/injector/dev";
+/// Where the child sees processes: its working directory. PID 1 empties the initramfs, which also detaches
+/// what is mounted there, but a detached mount lives as long as somebody is in it.
+pub(crate) const PROC: &str = ".";
+const PROC_AT_START: &str = "/injector/proc";
+const DEV_AT_START: &str = "/injector/dev";
 /// Where the cpio puts this program.
 const SELF: &str = "/mnemos-injector";
 
@@ -42,14 +44,21 @@ pub(crate) fn own_view_and_serial_port() -> io::Result<File> {
         "/",
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )?;
-    fs::create_dir_all(PROC)?;
-    fs::create_dir_all(DEV)?;
-    mount("proc", PROC, "proc", MountFlags::empty(), None)?;
-    mount("devtmpfs", DEV, "devtmpfs", MountFlags::empty(), None)?;
+    fs::create_dir_all(PROC_AT_START)?;
+    fs::create_dir_all(DEV_AT_START)?;
+    mount("proc", PROC_AT_START, "proc", MountFlags::empty(), None)?;
+    mount(
+        "devtmpfs",
+        DEV_AT_START,
+        "devtmpfs",
+        MountFlags::empty(),
+        None,
+    )?;
     let port = File::options()
         .read(true)
         .write(true)
-        .open(format!("{DEV}/ttyS1"))?;
+        .open(format!("{DEV_AT_START}/ttyS1"))?;
+    std::env::set_current_dir(PROC_AT_START)?;
     let mut settings = tcgetattr(&port)?;
     settings.make_raw();
     tcsetattr(&port, OptionalActions::Now, &settings)?;
