@@ -14,7 +14,7 @@ use super::mounts::{self, MountError};
 use super::root_image::{self, ImageError};
 use crate::console::Console;
 use crate::kernel::now;
-use crate::supervisor::{Severity, StageState};
+use crate::supervisor::StageState;
 use crate::sys::LoopDevice;
 
 const NEW_ROOT: &str = "/newroot";
@@ -87,21 +87,15 @@ fn prepare(console: &mut Console) -> Result<(), BootError> {
     }
     console.stage(now(), "root", StageState::Start, "");
     modules::load_listed()?;
-    let modules_ms = now().uptime_ms;
+    let begun = now();
     let image = root_image::open_checked()?;
-    let checked_ms = now().uptime_ms;
+    let checked = now() - begun;
     let device = LoopDevice::attach(&image).map_err(BootError::Loop)?;
     let _ = fs::create_dir(NEW_ROOT);
     mounts::mount_read_only(&device.path, NEW_ROOT, "erofs").map_err(BootError::Root)?;
-    let timing = format!("modules loaded at {modules_ms} ms, image checked at {checked_ms} ms");
-    console.log(Severity::Info, &timing);
     switch_root()?;
-    console.stage(
-        now(),
-        "root",
-        StageState::Ok,
-        "checked and mounted read-only",
-    );
+    let detail = format!("checked in {} ms, mounted read-only", checked.as_millis());
+    console.stage(now(), "root", StageState::Ok, &detail);
     Ok(())
 }
 

@@ -9,4 +9,5 @@ mod system;
 
 pub use initramfs::{BootError, switch_to_root};
 pub use memory::{MINIMUM_MIB, shortage, total_bytes};
+pub use root_image::{ImageError, checksums};
 pub use system::{System, set_up};
