@@ -127,7 +127,7 @@ impl Console {
         self.json(&report::emergency_json(now, reason));
         self.take_screen();
         self.text(&format!("EMERGENCY: {reason}"));
-        self.text("The node is stopped. Press Ctrl-Alt-Del to restart it, or the power button to switch it off.");
+        self.text("The node is stopped. Press Ctrl-Alt-Del to restart it, or hold the power button to switch it off.");
     }
 
     /// From now on somebody else draws on the screen.

@@ -17,7 +17,8 @@ use crate::sys;
 pub struct PowerButtons {
     directory: std::path::PathBuf,
     watch: OwnedFd,
-    watches_input: bool,
+    /// The watch on `directory`; `None` while it does not exist. devtmpfs removes it with its last device.
+    input_watch: Option<i32>,
     /// `None`: looked at, not a power button.
     devices: BTreeMap<OsString, Option<File>>,
 }
@@ -32,16 +33,13 @@ impl PowerButtons {
         let mut buttons = PowerButtons {
             directory: directory.to_owned(),
             watch,
-            watches_input: false,
+            input_watch: None,
             devices: BTreeMap::new(),
         };
-        if !buttons.watch_input() {
-            if let Some(parent) = directory.parent() {
-                inotify::add_watch(&buttons.watch, parent, inotify::WatchFlags::CREATE)?;
-            }
-            // It may have appeared between the two calls.
-            buttons.watch_input();
+        if let Some(parent) = directory.parent() {
+            inotify::add_watch(&buttons.watch, parent, inotify::WatchFlags::CREATE)?;
         }
+        buttons.watch_input();
         Ok(buttons)
     }
 
@@ -70,30 +68,38 @@ impl PowerButtons {
     fn drain_watch(&mut self) {
         let mut space = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.watch, &mut space);
-        let mut changed = false;
-        while reader.next().is_ok() {
-            changed = true;
+        let name = self
+            .directory
+            .file_name()
+            .map(|name| name.as_encoded_bytes().to_vec());
+        let (mut appeared, mut changed) = (false, false);
+        while let Ok(event) = reader.next() {
+            if Some(event.wd()) == self.input_watch {
+                changed = true;
+                if event.events().contains(inotify::ReadFlags::IGNORED) {
+                    self.input_watch = None;
+                }
+            } else {
+                appeared |= event.file_name().map(|file| file.to_bytes().to_vec()) == name;
+            }
         }
-        if changed && (self.watches_input || self.watch_input()) {
+        if appeared {
+            self.watch_input();
+        } else if changed {
             self.scan();
         }
     }
 
-    fn watch_input(&mut self) -> bool {
+    fn watch_input(&mut self) {
         let events = inotify::WatchFlags::CREATE
             | inotify::WatchFlags::DELETE
             | inotify::WatchFlags::ONLYDIR;
-        if !self.watches_input && inotify::add_watch(&self.watch, &self.directory, events).is_ok() {
-            self.watches_input = true;
-            self.scan();
-        }
-        self.watches_input
+        self.input_watch = inotify::add_watch(&self.watch, &self.directory, events).ok();
+        self.scan();
     }
 
     fn scan(&mut self) {
-        let Ok(entries) = fs::read_dir(&self.directory) else {
-            return;
-        };
+        let entries = fs::read_dir(&self.directory).into_iter().flatten();
         let names: Vec<OsString> = entries
             .filter_map(|entry| Some(entry.ok()?.file_name()))
             .collect();
@@ -110,6 +116,33 @@ impl PowerButtons {
                 self.devices
                     .insert(name, file.filter(sys::reports_power_key));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_found_whenever_their_folder_comes_and_goes() {
+        let dev = tempfile::tempdir().unwrap();
+        let input = dev.path().join("input");
+        let mut buttons = PowerButtons::watch(&input).unwrap();
+        for _ in 0..2 {
+            assert!(!buttons.check());
+            fs::create_dir(&input).unwrap();
+            fs::write(input.join("event0"), "").unwrap();
+            fs::write(input.join("mouse0"), "").unwrap();
+            buttons.check();
+            // A plain file is not a power button, but it was looked at.
+            assert_eq!(buttons.devices.keys().collect::<Vec<_>>(), ["event0"]);
+            fs::write(input.join("event1"), "").unwrap();
+            buttons.check();
+            assert_eq!(buttons.devices.len(), 2);
+            fs::remove_dir_all(&input).unwrap();
+            buttons.check();
+            assert!(buttons.devices.is_empty());
         }
     }
 }
