@@ -253,8 +253,10 @@ impl Build {
         tree::copy(&self.programs.init, &dir.join("init"))?;
         let root_image = scratch.join("root.erofs");
         tree::copy(&root_image, &dir.join("root.erofs"))?;
-        fs::write(dir.join("root.erofs.sha256"), sha256_file(&root_image)?)
-            .context("write root.erofs.sha256")?;
+        let checksums = fs::File::open(&root_image)
+            .and_then(|image| mnemos_init::boot::checksums(&image))
+            .with_context(|| format!("hash {}", root_image.display()))?;
+        fs::write(dir.join("root.erofs.sha256"), checksums).context("write root.erofs.sha256")?;
         let mut list = String::new();
         for module in modules.initramfs()? {
             let place = format!("usr/lib/modules/{}/{module}", modules.version);
