@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::system::RebootCommand;
 
 use crate::console::Console;
-use crate::kernel::{PowerButtons, now};
-use crate::sys::{Received, Signals};
+use crate::kernel::{PowerButtons, WATCHDOG_TIMEOUT_S, now};
+use crate::sys::{Received, Signals, Watchdog};
 
 /// Prints `reason` everywhere and waits for Ctrl-Alt-Del or the power button. Never returns.
 pub fn wait_for_operator(reason: &str, console: &mut Console) -> ! {
@@ -16,8 +16,17 @@ pub fn wait_for_operator(reason: &str, console: &mut Console) -> ! {
     let signals = Signals::block_all();
     let mut power = PowerButtons::watch(Path::new("/dev/input"));
     let _ = rustix::system::reboot(RebootCommand::CadOff);
+    // Busy while a panicked PID 1 still holds it: then nobody feeds it, and it restarts the machine.
+    let watchdog = Watchdog::arm(Path::new("/dev/watchdog0"), WATCHDOG_TIMEOUT_S).ok();
+    let feed = Timespec {
+        tv_sec: i64::from(WATCHDOG_TIMEOUT_S / 6),
+        tv_nsec: 0,
+    };
     loop {
         console.flush();
+        if let Some(watchdog) = &watchdog {
+            watchdog.feed();
+        }
         let mut fds = Vec::new();
         fds.extend(signals.iter().map(std::os::fd::AsFd::as_fd));
         fds.extend(power.iter().flat_map(PowerButtons::descriptors));
@@ -25,7 +34,7 @@ pub fn wait_for_operator(reason: &str, console: &mut Console) -> ! {
             .into_iter()
             .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
             .collect();
-        let _ = rustix::event::poll(&mut polled, None);
+        let _ = rustix::event::poll(&mut polled, watchdog.is_some().then_some(&feed));
         if power.as_mut().is_ok_and(PowerButtons::check) {
             leave(RebootCommand::PowerOff);
         }

@@ -77,8 +77,11 @@ fn reach_root(console: &mut Console) -> BootError {
 }
 
 fn prepare(console: &mut Console) -> Result<(), BootError> {
-    // Level 4: kernel warnings and worse stay on the console, its chatter goes to the journal only.
-    let _ = fs::write("/proc/sys/kernel/printk", "4 4 1 7");
+    // Level 4: errors and worse stay on the console, chatter goes to the journal only, unless the kernel was asked for it.
+    let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    if !command_line.split_whitespace().any(|word| word == "debug") {
+        let _ = fs::write("/proc/sys/kernel/printk", "4 4 1 7");
+    }
     let _ = fs::write("/proc/sys/kernel/printk_devkmsg", "on");
     console.stage(now(), "kernel", StageState::Ok, &kernel_release());
     let total = memory::total_bytes(&fs::read_to_string("/proc/meminfo").unwrap_or_default());

@@ -181,9 +181,8 @@ fn raise_limits() -> io::Result<()> {
     rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).map_err(Into::into)
 }
 
-/// What sysctl.d would say: no core files of services, no panic loop faster than a person can read.
+/// What sysctl.d would say. A panic stays on the screen for longer than a person needs to read it.
 fn set_kernel_parameters() -> io::Result<()> {
-    fs::write("/proc/sys/kernel/core_pattern", "|/bin/false")?;
     fs::write("/proc/sys/fs/protected_symlinks", "1")?;
     fs::write("/proc/sys/fs/protected_hardlinks", "1")?;
     fs::write("/proc/sys/kernel/kptr_restrict", "1")?;

@@ -9,7 +9,7 @@ mod power;
 mod process;
 mod run;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -44,7 +44,10 @@ const CONSOLE_RETRY: Duration = Duration::from_millis(50);
 
 /// Longer than any wait PID 1 can cause itself; shorter ones reset machines that are only busy
 /// (home-assistant/operating-system#4705).
-const WATCHDOG_TIMEOUT_S: i32 = 180;
+pub const WATCHDOG_TIMEOUT_S: i32 = 180;
+
+/// Datagrams taken from one socket before others get their turn: a service that floods PID 1 stops only itself.
+const DATAGRAMS_AT_ONCE: usize = 64;
 
 /// Where the kernel side finds and leaves things; tests use other places than a booted node.
 pub struct Layout {
@@ -103,9 +106,12 @@ pub struct Kernel<'u> {
     processes: Processes,
     notify: BTreeMap<UnitId, NotifySocket>,
     descriptors: Descriptors,
+    /// Units for whose helper processes' notifications the log has a line already.
+    strangers_named: BTreeSet<UnitId>,
     queued: VecDeque<Event>,
     report_wanted: bool,
     report_written: Option<Moment>,
+    report_failed: bool,
     /// Sentences for `services.json`, each with its remedy.
     pub problems: Vec<String>,
     /// Where PID 1 is heard.
@@ -146,10 +152,12 @@ impl<'u> Kernel<'u> {
             processes: Processes::default(),
             notify,
             descriptors,
+            strangers_named: BTreeSet::new(),
             // The first tick starts the units; without it the loop would wait for somebody else to begin.
             queued: VecDeque::from([Event::Tick]),
             report_wanted: false,
             report_written: None,
+            report_failed: false,
             problems: Vec::new(),
             console,
         })
@@ -235,7 +243,8 @@ impl<'u> Kernel<'u> {
             self.layout.run_dir.join("services.json.new"),
         );
         let written = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &path));
-        if let Err(error) = written {
+        let failed_before = std::mem::replace(&mut self.report_failed, written.is_err());
+        if let (Err(error), false) = (written, failed_before) {
             self.console.log(
                 Severity::Warning,
                 &format!("cannot write {}: {error}", path.display()),
@@ -303,11 +312,17 @@ impl<'u> Kernel<'u> {
     fn collect_notices(&mut self) {
         let mut received = Vec::new();
         for (unit, socket) in &self.notify {
-            received
-                .extend(std::iter::from_fn(|| socket.receive()).map(|datagram| (*unit, datagram)));
+            received.extend(
+                std::iter::from_fn(|| socket.receive())
+                    .take(DATAGRAMS_AT_ONCE)
+                    .map(|datagram| (*unit, datagram)),
+            );
         }
         for (unit, datagram) in received {
             let Some(run) = self.processes.main_run(unit, datagram.sender) else {
+                if !self.strangers_named.insert(unit) {
+                    continue;
+                }
                 let (name, sender) = (&self.units.unit(unit).name, datagram.sender);
                 let text = format!(
                     "{name}: ignored a notification from process {sender}, not its main one"

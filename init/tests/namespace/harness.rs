@@ -189,6 +189,11 @@ impl Init {
         let begun = Instant::now();
         let power_off = Signal::rt(4).expect("SIGRTMIN+4");
         rustix::process::kill_process(pid, power_off).unwrap();
+        self.wait_for_end();
+        begun.elapsed()
+    }
+
+    fn wait_for_end(&mut self) {
         let mut unshare = self.unshare.take().expect("it runs");
         let id = Pid::from_raw(i32::try_from(unshare.id()).unwrap()).unwrap();
         let pidfd = rustix::process::pidfd_open(id, PidfdFlags::empty()).unwrap();
@@ -207,7 +212,24 @@ impl Init {
             "{status}: {}",
             fs::read_to_string(self.path("stderr")).unwrap()
         );
-        begun.elapsed()
+    }
+
+    /// Starts PID 1 and waits for it to end well without being asked from outside.
+    pub(crate) fn ends_by_itself(&mut self) {
+        self.spawn();
+        self.wait_for_end();
+    }
+
+    /// Sends SIGTERM to PID 1.
+    pub(crate) fn terminate(&self) {
+        rustix::process::kill_process(self.pid().expect("PID 1 runs"), Signal::TERM).unwrap();
+    }
+
+    /// The built program under another name.
+    pub(crate) fn program_as(&self, name: &str) -> String {
+        let path = self.path(name);
+        std::os::unix::fs::symlink(INIT, &path).unwrap();
+        path.display().to_string()
     }
 
     pub(crate) fn stdout(&self) -> String {

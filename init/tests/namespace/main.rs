@@ -296,6 +296,48 @@ fn sockets_outlive_their_service() {
 }
 
 #[test]
+fn poweroff_by_name_ends_everything() {
+    let mut init = Init::prepare();
+    let poweroff = init.program_as("poweroff");
+    let sleeper = init.script("sleeper", "exec sleep 1000");
+    init.unit(
+        "sleeper.service",
+        &format!("[Service]\nExecStart={sleeper}\n"),
+    );
+    let text =
+        format!("[Unit]\nAfter=sleeper.service\n[Service]\nType=oneshot\nExecStart={poweroff}\n");
+    init.unit("poweroff.service", &text);
+    init.unit(
+        "mnemos.target",
+        &format!("{TARGET}sleeper.service poweroff.service\n"),
+    );
+    init.ends_by_itself();
+    assert!(
+        init.stderr().contains("SIGRTMIN+4: going down"),
+        "{}",
+        init.stderr()
+    );
+}
+
+#[test]
+fn sigterm_does_not_end_pid_1() {
+    let mut init = Init::prepare();
+    let sleeper = init.script("sleeper", "exec sleep 1000");
+    init.unit(
+        "sleeper.service",
+        &format!("[Service]\nExecStart={sleeper}\n"),
+    );
+    init.unit("mnemos.target", &format!("{TARGET}sleeper.service\n"));
+    init.start();
+    init.terminate();
+    wait_for("it says so", || init.stderr().contains("signal 15 ignored"));
+    init.wait_until("its service runs on", |report| {
+        report.unit("sleeper.service")["state"] == "running"
+    });
+    init.stop();
+}
+
+#[test]
 fn a_broken_unit_is_refused_with_file_and_line() {
     let mut init = Init::prepare();
     init.unit("bad.service", "[Service]\nExecStart=/x\nTypo=1\n");
