@@ -20,6 +20,7 @@ fn chain(context_tokens: u32) -> Chain {
         .text(";KJ")
         .end(b'J')
         .text("abcdfghijma")
+        .broken(b'N')
 }
 
 fn start(name: &str, context_tokens: u32, extra: &[&str]) -> (Folder, Worker) {
@@ -220,6 +221,31 @@ fn a_missed_deadline_is_answered_and_ends_the_process() {
         (code, message.contains("no token within")),
         (ErrorCode::Timeout, true)
     );
+    assert_eq!(worker.wait().code(), Some(70));
+}
+
+#[test]
+fn a_failed_step_is_answered_to_all_and_ends_the_process() {
+    let (_folder, mut worker) = start("step", 60_000, &[]);
+    let mut first = worker.generate("a", |g| g.max_tokens = None);
+    assert!(first.next().is_some());
+    let failing = worker.generate("N", |g| g.sampling.temperature = 1.0);
+    worker.wait_for("a waiting request", || {
+        (worker.info().waiting == 1).then_some(())
+    });
+    let waiting = worker.generate("E", |_| ());
+    worker.wait_for("two waiting requests", || {
+        (worker.info().waiting == 2).then_some(())
+    });
+    drop(first);
+    for client in [failing, waiting] {
+        let (code, message) = client.error();
+        assert_eq!(
+            (code, message.contains("restarts itself")),
+            (ErrorCode::Internal, true),
+            "{message}"
+        );
+    }
     assert_eq!(worker.wait().code(), Some(70));
 }
 

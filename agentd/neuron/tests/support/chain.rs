@@ -26,6 +26,7 @@ const CHAT_TEMPLATE: &str =
 /// What follows what, by byte; `None` ends the answer.
 pub(crate) struct Chain {
     next: BTreeMap<u8, Option<u8>>,
+    broken: Option<u8>,
     context_tokens: u32,
 }
 
@@ -34,6 +35,7 @@ impl Chain {
     pub(crate) fn new(context_tokens: u32) -> Self {
         Self {
             next: BTreeMap::new(),
+            broken: None,
             context_tokens,
         }
     }
@@ -52,6 +54,12 @@ impl Chain {
     /// The answer ends after this byte.
     pub(crate) fn end(mut self, last: u8) -> Self {
         self.next.insert(last, None);
+        self
+    }
+
+    /// Computing with this byte gives nothing that can be sampled from.
+    pub(crate) fn broken(mut self, byte: u8) -> Self {
+        self.broken = Some(byte);
         self
     }
 
@@ -117,12 +125,12 @@ impl Chain {
                 .zip(direction)
                 .for_each(|(o, d)| *o += d);
         }
+        let mut embedding = directions.concat();
+        if let Some(byte) = self.broken {
+            embedding[usize::from(byte) * WIDTH] = f32::NAN;
+        }
         let mut tensors = vec![
-            tensor(
-                "token_embd.weight",
-                directions.concat(),
-                &[VOCABULARY, WIDTH],
-            ),
+            tensor("token_embd.weight", embedding, &[VOCABULARY, WIDTH]),
             tensor("output.weight", output, &[VOCABULARY, WIDTH]),
             tensor("output_norm.weight", vec![1.0; WIDTH], &[WIDTH]),
             tensor("blk.0.attn_norm.weight", vec![1.0; WIDTH], &[WIDTH]),
