@@ -183,14 +183,8 @@ impl Work {
     fn xorriso(&self) -> std::process::Command {
         let mut xorriso = self.command("xorriso");
         let epoch = format!("={}", self.epoch);
-        xorriso.args([
-            "-volume_date",
-            "all_file_dates",
-            &epoch,
-            "-volume_date",
-            "uuid",
-            &epoch,
-        ]);
+        // The volume's own dates and its UUID come from SOURCE_DATE_EPOCH, which the builder root sets.
+        xorriso.args(["-volume_date", "all_file_dates", &epoch]);
         xorriso.args([
             "-as",
             "mkisofs",
