@@ -25,7 +25,9 @@ pub enum FrameError {
 /// [`FrameError::TooLarge`] when the value does not fit a frame.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, FrameError> {
     let json = serde_json::to_vec(value).map_err(FrameError::Json)?;
-    let too_large = FrameError::TooLarge { announced: json.len() };
+    let too_large = FrameError::TooLarge {
+        announced: json.len(),
+    };
     if json.len() > MAX_FRAME_BYTES {
         return Err(too_large);
     }
@@ -76,7 +78,9 @@ mod tests {
 
     #[test]
     fn frames_survive_any_split() {
-        let sent = Event::Delta { text: "h\u{e9}llo".into() };
+        let sent = Event::Delta {
+            text: "h\u{e9}llo".into(),
+        };
         let bytes = encode(&sent).unwrap();
         for cut in 0..bytes.len() {
             let mut decoder = Decoder::default();
@@ -91,13 +95,19 @@ mod tests {
     fn oversized_announcement_is_refused_before_it_is_buffered() {
         let mut decoder = Decoder::default();
         decoder.push(&u32::MAX.to_be_bytes());
-        assert!(matches!(decoder.next_frame::<Request>(), Err(FrameError::TooLarge { .. })));
+        assert!(matches!(
+            decoder.next_frame::<Request>(),
+            Err(FrameError::TooLarge { .. })
+        ));
     }
 
     #[test]
     fn unknown_request_is_an_error_not_a_default() {
         let mut decoder = Decoder::default();
         decoder.push(&encode(&serde_json::json!({"type": "reboot"})).unwrap());
-        assert!(matches!(decoder.next_frame::<Request>(), Err(FrameError::Json(_))));
+        assert!(matches!(
+            decoder.next_frame::<Request>(),
+            Err(FrameError::Json(_))
+        ));
     }
 }
