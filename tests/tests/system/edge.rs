@@ -53,7 +53,7 @@ fn old_cpu(machines: &Machines) -> Result<()> {
         bail!("instead of cannot-serve it said {marker:?}");
     };
     ensure!(
-        reason.reason.contains("AVX2"),
+        reason.reason.to_lowercase().contains("avx2"),
         "does not name what the CPU lacks: {}",
         reason.reason
     );
