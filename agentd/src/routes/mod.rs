@@ -53,11 +53,18 @@ pub(crate) fn secure(node: Arc<Node>) -> Router {
 async fn finish(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let method = method_label(request.method());
+    let has_body = !axum::body::HttpBody::is_end_stream(request.body());
     let mut response = next.run(request).await;
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     node.metrics
         .count_response(route, method, response.status().as_u16());
+    let unread = has_body && matches!(response.status().as_u16(), 401 | 404 | 405);
     let headers = response.headers_mut();
+    if unread {
+        // A refusal that left the body unread ends the connection; a client must not send another
+        // request into it.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     headers.insert(
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),

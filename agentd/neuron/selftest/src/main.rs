@@ -43,7 +43,7 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Measures a written model on the held-out text.
+    /// Measures a written model on the held-out text and renews its model.json.
     Eval {
         /// Directory of the training text.
         #[arg(long, default_value = "selftest/corpus")]
@@ -125,23 +125,28 @@ fn train(corpus: &Path, out: &Path, steps: usize, seed: u64) -> Result<(), Selft
         corpus_tokens,
     };
     write(&out.join("TRAINING.md"), &report::training_md(&record))?;
+    describe(&shape, &evaluation, out)
+}
+
+/// Writes `model.json` for the weights in `folder`, with the cases that `evaluation` proves safe.
+fn describe(shape: &Shape, evaluation: &Evaluation, folder: &Path) -> Result<(), SelftestError> {
+    let sha256 = report::sha256(&folder.join("model.gguf"))?;
     let cases = eval::choose_cases(&evaluation.outcomes, eval::CASES)?;
     write(
-        &out.join("model.json"),
-        &report::model_json(&shape, &hashes[0].1, &cases)?,
+        &folder.join("model.json"),
+        &report::model_json(shape, &sha256, &cases)?,
     )
 }
 
-fn evaluate(corpus: &Path, model: &Path) -> Result<(), SelftestError> {
+/// Measures, and renews `model.json`.
+fn evaluate(corpus: &Path, folder: &Path) -> Result<(), SelftestError> {
     let corpus = Corpus::read(corpus)?;
-    let tokenizer = tokenizer::read(&model.join("tokenizer.json"))?;
-    print(&eval::evaluate(
-        &model.join("model.gguf"),
-        &tokenizer,
-        &corpus.training,
-        &corpus.held_out,
-    )?);
-    Ok(())
+    let tokenizer = tokenizer::read(&folder.join("tokenizer.json"))?;
+    let shape = Shape::selftest(tokenizer::gguf_parts(&tokenizer)?.tokens.len());
+    let model = folder.join("model.gguf");
+    let evaluation = eval::evaluate(&model, &tokenizer, &corpus.training, &corpus.held_out)?;
+    print(&evaluation);
+    describe(&shape, &evaluation, folder)
 }
 
 fn ask(model: &Path, questions: &[String]) -> Result<(), SelftestError> {

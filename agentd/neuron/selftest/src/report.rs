@@ -229,7 +229,7 @@ fn hashes(hashes: &[(&str, String)]) -> String {
 fn outcomes(outcomes: &[Outcome]) -> String {
     let mut text = format!(
         "\n## Held-out questions, decoded greedily\n\nMargin: the smallest distance between the best and the second-best \
-         logit over the answer.\nSelf-test cases are exact answers with a margin of at least {SAFE_MARGIN}.\n\n\
+         logit over the answer.\nSelf-test cases are exact answers with a margin of at least {SAFE_MARGIN}, the three shortest.\n\n\
          | question | answer | exact | margin |\n|---|---|---|---|\n"
     );
     for outcome in outcomes {
