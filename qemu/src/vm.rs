@@ -167,6 +167,13 @@ impl Vm {
     /// # Errors
     /// When it is still on after `limit`, or QEMU ended with an error.
     pub fn power_off(&self, limit: Duration) -> Result<()> {
+        // Before its driver is loaded nobody sees the button.
+        self.wait_for("the devices stage", limit, |line| {
+            let Some(Marker::Stage(stage)) = &line.marker else {
+                return None;
+            };
+            (stage.stage == "devices" && stage.state != "start").then_some(())
+        })?;
         self.press_power_button()?;
         self.wait_for_exit(limit)
     }
