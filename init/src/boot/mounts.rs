@@ -74,7 +74,7 @@ pub(super) const LATE: [Mount; 12] = [
         MountFlags::NOSUID.union(MountFlags::NOEXEC),
         c"gid=5,mode=620,ptmxmode=000",
     ),
-    needed("/dev/shm", "tmpfs", NO_DEV_SUID, c"mode=1777,size=20%"),
+    needed("/dev/shm", "tmpfs", NO_DEV_SUID, c"mode=1777,size=64M"),
     needed("/tmp", "tmpfs", NO_DEV_SUID_EXEC, c"mode=1777,size=64M"),
     needed("/var", "tmpfs", NO_DEV_SUID_EXEC, c"mode=0755,size=30%"),
     wanted("/sys/kernel/security", "securityfs", NO_DEV_SUID_EXEC, c""),

@@ -85,7 +85,7 @@ pub fn set_up(console: &mut Console) -> Result<System, MountError> {
 
 fn make_directories() -> io::Result<()> {
     let directories = [
-        ("/run/lock", 0o1777),
+        ("/run/lock", 0o755),
         ("/run/log", 0o755),
         ("/run/systemd", 0o755),
         // The daemons of systemd's suite ask by this directory whether PID 1 speaks sd_notify and cgroup2 (sd_booted).
@@ -94,7 +94,7 @@ fn make_directories() -> io::Result<()> {
         ("/var/lib", 0o755),
         ("/var/log", 0o755),
         ("/var/cache", 0o755),
-        ("/var/tmp", 0o1777),
+        ("/var/tmp", 0o755),
         ("/var/lib/mnemos", 0o755),
     ];
     for (path, mode) in directories {
@@ -183,11 +183,19 @@ fn raise_limits() -> io::Result<()> {
 
 /// What sysctl.d would say. A panic stays on the screen for longer than a person needs to read it.
 fn set_kernel_parameters() -> io::Result<()> {
-    fs::write("/proc/sys/fs/protected_symlinks", "1")?;
-    fs::write("/proc/sys/fs/protected_hardlinks", "1")?;
-    fs::write("/proc/sys/kernel/kptr_restrict", "1")?;
-    fs::write("/proc/sys/kernel/dmesg_restrict", "1")?;
-    fs::write("/proc/sys/kernel/panic", "30")
+    let parameters = [
+        ("fs/protected_symlinks", "1"),
+        ("fs/protected_hardlinks", "1"),
+        ("kernel/kptr_restrict", "1"),
+        ("kernel/dmesg_restrict", "1"),
+        ("kernel/panic", "30"),
+        // No program of the node makes a user name space; to others it offers kernel code they need not reach.
+        ("user/max_user_namespaces", "0"),
+    ];
+    let write = |(name, value)| fs::write(format!("/proc/sys/{name}"), value);
+    // Each is written whatever became of those before it.
+    let outcomes = parameters.map(write);
+    outcomes.into_iter().collect()
 }
 
 /// Sets the clock to the build's date when it cannot be right.

@@ -269,11 +269,19 @@ fn directories(plan: &Plan) -> Outcome {
             return Err((index, errno()));
         }
         if let Some((uid, gid)) = directory.owner {
-            // SAFETY: as above. lchown does not follow a link that a service put there.
-            unsafe {
-                checked(index, libc::lchown(path, uid, gid))?;
-                checked(index, libc::chmod(path, directory.mode))?;
-            }
+            const FLAGS: libc::c_int =
+                libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+            // SAFETY: as above. A link that a service put there is refused: its target is not ours to give away.
+            let fd = unsafe { libc::open(path, FLAGS) };
+            checked(index, fd)?;
+            // SAFETY: `fd` was just opened, is used by nobody else, and is closed once.
+            let outcome = unsafe {
+                let owned = checked(index, libc::fchown(fd, uid, gid));
+                let outcome = owned.and_then(|()| checked(index, libc::fchmod(fd, directory.mode)));
+                libc::close(fd);
+                outcome
+            };
+            outcome?;
         }
     }
     Ok(())
