@@ -150,7 +150,10 @@ pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
             .char_indices()
             .nth(columns)
             .map_or(rest.len(), |(at, _)| at);
-        let blank = rest[..=limit].rfind(' ');
+        let blank = match rest[limit..].starts_with(' ') {
+            true => Some(limit),
+            false => rest[..limit].rfind(' '),
+        };
         let colon = rest[..limit].rfind(':').map(|at| at + 1);
         let end = blank.or(colon).filter(|end| *end > 0).unwrap_or(limit);
         rows.push(rest[..end].trim_end().to_owned());
@@ -186,5 +189,7 @@ mod tests {
         assert_eq!(wrap("unbreakable", 4), ["unbr", "eaka", "ble"]);
         assert_eq!(wrap("exactly8 more", 8), ["exactly8", "more"]);
         assert_eq!(wrap("", 8), [""]);
+        assert_eq!(wrap("aaaaé b", 4), ["aaaa", "é b"]);
+        assert_eq!(wrap("é é é", 1), ["é", "é", "é"]);
     }
 }
