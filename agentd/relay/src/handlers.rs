@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::answer::{self, Deadlines};
 use crate::body::read_json;
@@ -80,15 +80,24 @@ impl Relay {
         found.cloned().ok_or_else(|| missing(name, &models))
     }
 
-    /// Runs a checked job and shapes its answer.
-    async fn serve(&self, endpoint: Endpoint, job: Job) -> Result<Response, ApiError> {
-        let model = self.find(&job.model)?;
-        let slot = self.slots.clone().try_acquire_owned().map_err(|_| {
+    /// The right to work on one request. Taken before its body is read: bodies are what costs memory.
+    fn slot(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.slots.clone().try_acquire_owned().map_err(|_| {
             ApiError::Busy(format!(
                 "this node works on {} requests already",
                 self.limits.requests
             ))
-        })?;
+        })
+    }
+
+    /// Runs a checked job and shapes its answer.
+    async fn serve(
+        &self,
+        endpoint: Endpoint,
+        job: Job,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<Response, ApiError> {
+        let model = self.find(&job.model)?;
         let head = Head::new(endpoint, &model, now_unix());
         let id = HeaderValue::try_from(&head.id);
         let delivery = job.delivery;
@@ -144,9 +153,10 @@ async fn create_chat(
     State(relay): State<Arc<Relay>>,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
+    let slot = relay.slot()?;
     let limits = &relay.limits;
     let body = read_json(request, limits.body_bytes, limits.body_deadline).await?;
-    relay.serve(Endpoint::Chat, parse_chat(&body)?).await
+    relay.serve(Endpoint::Chat, parse_chat(&body)?, slot).await
 }
 
 /// As [`create_chat`].
@@ -154,10 +164,11 @@ async fn create_completion(
     State(relay): State<Arc<Relay>>,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
+    let slot = relay.slot()?;
     let limits = &relay.limits;
     let body = read_json(request, limits.body_bytes, limits.body_deadline).await?;
     relay
-        .serve(Endpoint::Completions, parse_completion(&body)?)
+        .serve(Endpoint::Completions, parse_completion(&body)?, slot)
         .await
 }
 

@@ -1,4 +1,5 @@
-//! The node's own certificate authority: ECDSA P-256, made once, able to vouch for this node only.
+//! The node's own certificate authority: ECDSA P-256, made once, constrained to the node's own names (addresses are not
+//! constrained: they change, and a CA that had to follow them would have to be trusted anew).
 
 use std::net::IpAddr;
 use std::path::Path;

@@ -10,6 +10,7 @@ use mnemos_relay::{Catalog, Model, fingerprint};
 
 use super::card::{Card, Case};
 use super::self_test::SelfTest;
+use super::watch::MAX_ENGINES;
 
 /// An engine that does not answer is given up after this long. Longer than a step on a slow machine.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -143,10 +144,11 @@ impl Registry {
             attachment: Attachment::Unseen,
             created_unix: now_unix,
         };
-        self.lock()
-            .engines
-            .entry(instance.to_owned())
-            .or_insert(engine);
+        let mut inner = self.lock();
+        // Sockets are named by the engines' user: new names must not fill the memory.
+        if inner.engines.len() < MAX_ENGINES {
+            inner.engines.entry(instance.to_owned()).or_insert(engine);
+        }
     }
 
     /// Whether `instance` is known.

@@ -19,7 +19,7 @@ use crate::config::Config;
 /// How often the sockets are looked at. A look costs a directory read and one small exchange each.
 const LOOK: Duration = Duration::from_millis(500);
 /// More engines than this are not watched: no machine holds so many models.
-const MAX_ENGINES: usize = 64;
+pub(crate) const MAX_ENGINES: usize = 64;
 
 /// Watches until the task is dropped. A probe that hangs delays nobody but itself.
 pub(crate) async fn watch(registry: Arc<Registry>, config: Config) {

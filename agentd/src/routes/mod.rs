@@ -58,7 +58,7 @@ async fn finish(State(node): State<Arc<Node>>, request: Request, next: Next) -> 
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     node.metrics
         .count_response(route, method, response.status().as_u16());
-    let unread = has_body && matches!(response.status().as_u16(), 401 | 404 | 405);
+    let unread = has_body && matches!(response.status().as_u16(), 401 | 404 | 405 | 429);
     let headers = response.headers_mut();
     if unread {
         // A refusal that left the body unread ends the connection; a client must not send another
