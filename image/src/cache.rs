@@ -20,7 +20,7 @@ impl Cache {
         let root = match (std::env::var_os("MNEMOS_CACHE"), std::env::var_os("HOME")) {
             (Some(path), _) if !path.is_empty() => PathBuf::from(path),
             (_, Some(home)) => Path::new(&home).join(".cache/mnemos"),
-            _ => bail!("no place for build output: set MNEMOS_CACHE to a folder with 20 GB free"),
+            _ => bail!("no place for build output: set MNEMOS_CACHE to a folder with 12 GB free"),
         };
         if !root.is_absolute() {
             bail!("MNEMOS_CACHE is {}: give an absolute path", root.display());

@@ -72,7 +72,7 @@ pub fn require_root() -> Result<()> {
         return Ok(());
     }
     bail!(
-        "building the image needs root, to make files that belong to root: type sudo -E cargo node"
+        "building the image needs root, to make files that belong to root: type: sudo -E env \"PATH=$PATH\" cargo node"
     )
 }
 

@@ -12,7 +12,7 @@ use mnemos_image::{Builder, Cache, checkout, cmd, source_date_epoch};
 use mnemos_tests::tally::Tally;
 
 const HELP: &str = "\
-cargo verify          every test that fits a submission: formatting, lints, unit tests, image, booted ISO
+cargo verify          every test but the long ones: formatting, lints, unit tests, image, booted ISO
 cargo verify --long   all of them: also every combination of firmware and medium
   MNEMOS_CACHE   folder for build output (default ~/.cache/mnemos)
 ";
