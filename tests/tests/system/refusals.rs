@@ -10,7 +10,7 @@ use crate::machines::Node;
 /// More than any chat needs.
 const HUGE_BYTES: u32 = 16 << 20;
 
-/// 401 without the right token, on every path that needs one, and no work done.
+/// 401 without the right token. That every path is closed, and that no work is done, the agent's own tests show.
 pub(crate) fn wrong_token(node: &mut Node) -> Result<()> {
     let arguments = greedy(node, "What is MNEMOS?")?;
     let refusal = node
