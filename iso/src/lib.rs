@@ -108,9 +108,7 @@ impl Work {
         let template = checkout.join("iso/grub.cfg");
         let config = fs::read_to_string(&template)
             .with_context(|| format!("read {}", template.display()))?;
-        let config = config
-            .replace("@ID@", id)
-            .replace("@CMDLINE@", &artifacts.cmdline);
+        let config = config.replace("@CMDLINE@", &artifacts.cmdline);
         fs::create_dir_all(tree_dir.join("boot/grub")).context("create boot/grub")?;
         fs::write(tree_dir.join("boot/grub/grub.cfg"), config).context("write grub.cfg")
     }

@@ -1,8 +1,27 @@
 //! What a virtual machine consists of: plain data, with the parsers of the command line's values.
 
+use mnemos_image::host::Needed;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+
+/// What running a machine takes on the host.
+pub const FOR_QEMU: &[Needed] = &[
+    Needed {
+        file: "/usr/bin/qemu-system-x86_64",
+        package: "qemu-system-x86",
+    },
+    Needed {
+        file: "/usr/share/seabios/bios-256k.bin",
+        package: "seabios",
+    },
+];
+
+/// What UEFI takes beside that.
+pub const FOR_UEFI: &[Needed] = &[Needed {
+    file: crate::arguments::OVMF_CODE,
+    package: "ovmf",
+}];
 
 /// Guest port of the API and the page.
 pub const HTTPS_PORT: u16 = 443;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, Method, Request, Uri};
 use axum::response::{IntoResponse as _, Response};
@@ -80,14 +81,20 @@ impl Relay {
         found.cloned().ok_or_else(|| missing(name, &models))
     }
 
-    /// The right to work on one request. Taken before its body is read: bodies are what costs memory.
-    fn slot(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.slots.clone().try_acquire_owned().map_err(|_| {
+    /// The right to work on one request, and its body. In this order: bodies are what costs memory.
+    async fn accept(
+        &self,
+        request: Request<Body>,
+    ) -> Result<(OwnedSemaphorePermit, Bytes), ApiError> {
+        let slot = self.slots.clone().try_acquire_owned().map_err(|_| {
             ApiError::Busy(format!(
                 "this node works on {} requests already",
                 self.limits.requests
             ))
-        })
+        })?;
+        let limits = &self.limits;
+        let body = read_json(request, limits.body_bytes, limits.body_deadline).await?;
+        Ok((slot, body))
     }
 
     /// Runs a checked job and shapes its answer.
@@ -153,9 +160,7 @@ async fn create_chat(
     State(relay): State<Arc<Relay>>,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
-    let slot = relay.slot()?;
-    let limits = &relay.limits;
-    let body = read_json(request, limits.body_bytes, limits.body_deadline).await?;
+    let (slot, body) = relay.accept(request).await?;
     relay.serve(Endpoint::Chat, parse_chat(&body)?, slot).await
 }
 
@@ -164,9 +169,7 @@ async fn create_completion(
     State(relay): State<Arc<Relay>>,
     request: Request<Body>,
 ) -> Result<Response, ApiError> {
-    let slot = relay.slot()?;
-    let limits = &relay.limits;
-    let body = read_json(request, limits.body_bytes, limits.body_deadline).await?;
+    let (slot, body) = relay.accept(request).await?;
     relay
         .serve(Endpoint::Completions, parse_completion(&body)?, slot)
         .await

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use mnemos_image::host::{self, Needed};
+use mnemos_image::host;
 use mnemos_image::{Artifacts, Cache};
+use mnemos_qemu::machine;
 use mnemos_qemu::{Accelerator, Boot, Machine, NodeClient, Ready, Vm};
 use mnemos_tests::openai::OpenAi;
 
@@ -13,21 +14,6 @@ use mnemos_tests::openai::OpenAi;
 pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(400);
 /// PID 1 gives services some seconds each to stop.
 pub(crate) const POWER_OFF_LIMIT: Duration = Duration::from_secs(120);
-
-const FOR_MACHINES: &[Needed] = &[
-    Needed {
-        file: "/usr/bin/qemu-system-x86_64",
-        package: "qemu-system-x86",
-    },
-    Needed {
-        file: "/usr/share/seabios/bios-256k.bin",
-        package: "seabios",
-    },
-    Needed {
-        file: mnemos_qemu::arguments::OVMF_CODE,
-        package: "ovmf",
-    },
-];
 
 /// The media under test and how they are executed.
 pub(crate) struct Machines {
@@ -38,7 +24,8 @@ pub(crate) struct Machines {
 
 impl Machines {
     pub(crate) fn prepare() -> Result<Self> {
-        host::ensure(FOR_MACHINES)?;
+        host::ensure(machine::FOR_QEMU)?;
+        host::ensure(machine::FOR_UEFI)?;
         let artifacts = mnemos_image::build()?;
         let iso = mnemos_iso::build(&artifacts)?;
         let accelerator = Accelerator::choose(&Cache::open()?, &artifacts.kernel)?;

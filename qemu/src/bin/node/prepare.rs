@@ -7,26 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use mnemos_image::host::{self, Needed};
 use mnemos_image::{Artifacts, Cache};
-use mnemos_qemu::machine::{Display, HTTP_PORT, HTTPS_PORT};
+use mnemos_qemu::machine::{Display, FOR_QEMU, FOR_UEFI, HTTP_PORT, HTTPS_PORT};
 use mnemos_qemu::{Accelerator, Boot, Firmware, Forward, Machine, Media};
 
 use crate::options::{Options, all_forwards};
 
-/// What running a node takes on the host.
-const FOR_QEMU: &[Needed] = &[
-    Needed {
-        file: "/usr/bin/qemu-system-x86_64",
-        package: "qemu-system-x86",
-    },
-    Needed {
-        file: "/usr/share/seabios/bios-256k.bin",
-        package: "seabios",
-    },
-];
-const FOR_UEFI: &[Needed] = &[Needed {
-    file: mnemos_qemu::arguments::OVMF_CODE,
-    package: "ovmf",
-}];
 const FOR_DISPLAY: &[Needed] = &[Needed {
     file: "/usr/lib/x86_64-linux-gnu/qemu/ui-gtk.so",
     package: "qemu-system-gui",
